@@ -1576,8 +1576,6 @@ KVI_PRIVATE void kvi_iter_find_window(kv_iter *i)
     kvi_iter_to_edge(i, !i->reverse);
     if (!i->valid) return;
     while (seen < i->limit) {
-        kv_status s = kv_buf_assign(&i->window, i->key);
-        if (s < 0) { i->valid = false; i->status = s; return; }
         kvi_iter_step(i, !i->reverse);
         if (!i->valid) {                                    /* fewer than limit: the range's own end */
             if (i->status == KV_OK) kvi_iter_to_edge(i, i->reverse);
