@@ -1,0 +1,139 @@
+# Nothing but git, gcc and GNU make is needed to begin with; `make help` says what there is.
+# Programs are found by where they lie (see "what there is" below), and everything is built in build/.
+#
+#     make test CC=clang            another compiler
+#     make test CFLAGS='-O3 -g'     other options
+#     make test ONLY=mem            only programs whose name has "mem" in it
+#     KV_TEST_SEED=7 make test      the random tests from seed 7
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+CFLAGS   ?= -O1 -g
+CXXFLAGS ?= $(CFLAGS)
+BUILD    ?= build
+JOBS     ?= 2
+ONLY     ?=
+PREFIX   ?= /usr/local
+
+WARNINGS  := -Wall -Wextra
+CLANG     := $(firstword $(shell for c in clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14; do command -v $$c; done 2>/dev/null))
+BREW      := $(shell command -v brew >/dev/null 2>&1 && brew --prefix)
+ifneq ($(BREW),)
+CPPFLAGS  += -I$(BREW)/include
+LDFLAGS   += -L$(BREW)/lib
+endif
+ifeq ($(shell uname -s),Darwin)
+AS_NEEDED := -Wl,-dead_strip_dylibs
+else
+AS_NEEDED := -Wl,--as-needed
+endif
+# A program is linked only with those that it uses.
+LIBS      := $(AS_NEEDED) -llz4 -lzstd -lpthread -lm
+
+C_COMPILE   = $(CC) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(CFLAGS)
+CXX_COMPILE = $(CXX) -std=gnu++17 $(CPPFLAGS) $(WARNINGS) $(CXXFLAGS)
+
+# ---- what there is ----
+HEADERS   := $(wildcard kv.h kv_simd.h kv_mem.h kv_art.h kv_fst.h kv_compress.h kv_lsm.h)
+KIT       := $(HEADERS) $(wildcard tests/*.h)
+pick       = $(if $(ONLY),$(foreach f,$(1),$(if $(findstring $(ONLY),$(f)),$(f))),$(1))
+UNIT      := $(call pick,$(sort $(wildcard tests/unit/*.c tests/unit/*.cpp)))
+MODEL     := $(call pick,$(sort $(wildcard tests/model/*.c tests/model/*.cpp)))
+CRASH     := $(call pick,$(sort $(wildcard tests/crash/*.c)))
+RACE      := $(call pick,$(sort $(wildcard tests/race/*.c)))
+FUZZ      := $(call pick,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+BENCH     := $(call pick,$(sort $(wildcard tests/bench/bench_*.c tests/bench/bench_*.cpp)))
+SCRIPTS   := $(call pick,$(sort $(wildcard tests/compile/test_*.sh)))
+EXAMPLES  := $(call pick,$(sort $(filter-out examples/demo.c,$(wildcard examples/*.c))))
+# unit_simd is built once for each level that this processor runs
+LEVELS    := $(if $(filter tests/unit/unit_simd.c,$(UNIT)),$(shell sh tests/levels.sh))
+programs   = $(addprefix $(1)/,$(basename $(notdir $(2))))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash compile-matrix install uninstall clean deps
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo             load the file names of this machine into every store, read them back, show a table"
+	@echo "make demo KEYS=file   the same with the lines of a file"
+	@echo "make test             unit, model, crash, compile and example tests; ONLY=mem for a part"
+	@echo "make examples         compile and run the examples, compare what they print"
+	@echo "make bench            build and run the benchmarks; make bench-mem (art, fst, ...) runs one"
+	@echo "make bench-deps       install the libraries that the benchmarks compare with"
+	@echo "make sanitize         unit and model tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make race             thread tests under ThreadSanitizer"
+	@echo "make crash            crash tests, ten times as many as in make test"
+	@echo "make fuzz             every fuzz target for FUZZ_SECONDS=20"
+	@echo "make compile-matrix   every header, standard, compiler, switch and SIMD level"
+	@echo "make install          headers and pkg-config files to PREFIX=$(PREFIX), below DESTDIR if given; make uninstall"
+	@echo "make deps             install what the tests need: xxhash, lz4, zstd (demo and test do it when they are missing)"
+	@echo "make clean            remove $(BUILD)/"
+
+# ---- dependencies ----
+deps:
+	@CC="$(CC) $(CPPFLAGS) $(LDFLAGS)" sh tests/deps.sh
+bench-deps:
+	@sh tests/bench/deps.sh
+
+# ---- tests ----
+TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out tests/unit/unit_simd.c,$(UNIT)) $(MODEL) $(CRASH)) \
+                  $(LEVELS:%=$(BUILD)/test/unit_simd.%)
+CLEAN_COMPILER := $(or $(CLANG),$(CC))
+CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(UNIT) $(MODEL))
+RACE_PROGRAMS  := $(call programs,$(BUILD)/race,$(RACE))
+
+compile_c   = @rm -f $@; mkdir -p $(@D); $(C_COMPILE) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
+compile_cxx = @rm -f $@; mkdir -p $(@D); $(CXX_COMPILE) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
+
+$(BUILD)/test/%: tests/unit/%.c    $(KIT); $(compile_c)
+$(BUILD)/test/%: tests/model/%.c   $(KIT); $(compile_c)
+$(BUILD)/test/%: tests/crash/%.c   $(KIT); $(compile_c)
+$(BUILD)/test/%: tests/unit/%.cpp  $(KIT); $(compile_cxx)
+$(BUILD)/test/%: tests/model/%.cpp $(KIT); $(compile_cxx)
+$(BUILD)/test/unit_simd.scalar: tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_SCALAR)
+$(BUILD)/test/unit_simd.sse2:   tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_SSE2 -msse2)
+$(BUILD)/test/unit_simd.avx2:   tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_AVX2 -mavx2)
+$(BUILD)/test/unit_simd.avx512: tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+$(BUILD)/test/unit_simd.native: tests/unit/unit_simd.c $(KIT); $(compile_c)
+
+ASAN := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+TSAN := -O1 -g -fsanitize=thread
+$(BUILD)/sanitize/%: tests/unit/%.c  $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
+$(BUILD)/sanitize/%: tests/model/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
+$(BUILD)/sanitize/%: tests/unit/%.cpp  $(KIT); @rm -f $@; mkdir -p $(@D); $(CXX) -std=gnu++17 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
+$(BUILD)/race/%: tests/race/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(TSAN) -o $@ $< $(LDFLAGS) $(LIBS)
+
+# The runners count a program that is missing (it did not compile) as failed, so make goes on (-k).
+.PHONY: programs-test programs-sanitize programs-race
+programs-test: $(TEST_PROGRAMS)
+programs-sanitize: $(CHECKED_PROGRAMS)
+programs-race: $(RACE_PROGRAMS)
+build_all = -@$(MAKE) --no-print-directory -k -j$(JOBS)
+
+test: deps
+	$(build_all) programs-test
+	@CC="$(CC)" CXX="$(CXX)" CPPFLAGS="$(CPPFLAGS)" LDFLAGS="$(LDFLAGS)" LIBS="$(LIBS)" BUILD="$(BUILD)" JOBS=$(JOBS) bash tests/run $(TEST_PROGRAMS) $(SCRIPTS)
+sanitize: deps
+	$(build_all) programs-sanitize
+	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-0.2} bash tests/run $(CHECKED_PROGRAMS)
+race: deps
+	$(build_all) programs-race
+	@BUILD="$(BUILD)" JOBS=1 bash tests/run $(RACE_PROGRAMS)
+crash: deps
+	$(build_all) $(call programs,$(BUILD)/test,$(CRASH))
+	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-10} KV_TEST_TIMEOUT=900 bash tests/run $(call programs,$(BUILD)/test,$(CRASH))
+
+# ---- benchmarks: built for this processor, one at a time ----
+BENCH_PROGRAMS := $(call programs,$(BUILD)/bench,$(BENCH))
+$(BUILD)/bench/%: tests/bench/%.c   $(KIT) tests/bench/build.sh; @mkdir -p $(@D); CC="$(CC)" CXX="$(CXX)" CPPFLAGS="$(CPPFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/bench/build.sh $< $@
+$(BUILD)/bench/%: tests/bench/%.cpp $(KIT) tests/bench/build.sh; @mkdir -p $(@D); CC="$(CC)" CXX="$(CXX)" CPPFLAGS="$(CPPFLAGS)" LDFLAGS="$(LDFLAGS)" sh tests/bench/build.sh $< $@
+bench: deps $(BENCH_PROGRAMS:$(BUILD)/bench/bench_%=bench-%)
+bench-%: $(BUILD)/bench/bench_%
+	@echo "== $* =="; $< $(BENCH_ARGS)
+
+clean:
+	rm -rf $(BUILD)
