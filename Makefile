@@ -116,7 +116,7 @@ build_all = -@$(MAKE) --no-print-directory -k -j$(JOBS)
 
 test: deps
 	$(build_all) programs-test
-	@CC="$(CC)" CXX="$(CXX)" CPPFLAGS="$(CPPFLAGS)" LDFLAGS="$(LDFLAGS)" LIBS="$(LIBS)" BUILD="$(BUILD)" JOBS=$(JOBS) bash tests/run $(TEST_PROGRAMS) $(SCRIPTS)
+	@$(SCRIPT_ENV) bash tests/run $(TEST_PROGRAMS) $(SCRIPTS)
 sanitize: deps
 	$(build_all) programs-sanitize
 	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-0.2} bash tests/run $(CHECKED_PROGRAMS)
@@ -134,6 +134,49 @@ $(BUILD)/bench/%: tests/bench/%.cpp $(KIT) tests/bench/build.sh; @mkdir -p $(@D)
 bench: deps $(BENCH_PROGRAMS:$(BUILD)/bench/bench_%=bench-%)
 bench-%: $(BUILD)/bench/bench_%
 	@echo "== $* =="; $< $(BENCH_ARGS)
+
+# ---- fuzzing: by clang's libFuzzer where it is there, else by the driver in tests/fuzz/fuzz_main.h ----
+FUZZ_SECONDS ?= 20
+LIBFUZZER     := $(if $(CLANG),$(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { (void)d; (void)n; return 0; }' | $(CLANG) -xc - -fsanitize=fuzzer,address -o /dev/null 2>/dev/null && echo yes))
+FUZZ_FLAGS    := $(if $(LIBFUZZER),-fsanitize=fuzzer -DKV_LIBFUZZER=1)
+FUZZ_PROGRAMS := $(call programs,$(BUILD)/fuzz,$(FUZZ))
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(KIT) tests/fuzz/fuzz_main.h
+	@rm -f $@; mkdir -p $(@D); $(if $(LIBFUZZER),$(CLANG),$(CC)) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) $(FUZZ_FLAGS) -o $@ $< $(LDFLAGS) $(LIBS)
+.PHONY: programs-fuzz
+programs-fuzz: $(FUZZ_PROGRAMS)
+fuzz: deps
+	$(build_all) programs-fuzz
+	@BUILD="$(BUILD)" JOBS=$(JOBS) FUZZ_SECONDS=$(FUZZ_SECONDS) KV_TEST_TIMEOUT=$$(($(FUZZ_SECONDS) + 120)) KV_TEST_WITH=tests/fuzz/one.sh bash tests/run $(FUZZ_PROGRAMS)
+
+# ---- examples, demo, headers ----
+SCRIPT_ENV = CC="$(CC)" CXX="$(CXX)" CLANG="$(CLANG)" CPPFLAGS="$(CPPFLAGS)" LDFLAGS="$(LDFLAGS)" LIBS="$(LIBS)" BUILD="$(BUILD)" JOBS=$(JOBS)
+examples: deps
+	@$(SCRIPT_ENV) bash tests/run tests/compile/test_examples.sh
+compile-matrix: deps
+	@$(SCRIPT_ENV) KV_MATRIX=full KV_TEST_TIMEOUT=1200 bash tests/run $(SCRIPTS)
+
+$(BUILD)/demo: examples/demo.c $(HEADERS)
+	@mkdir -p $(@D); $(CC) -std=gnu11 $(CPPFLAGS) $(WARNINGS) -O3 -march=native -o $@ $< $(LDFLAGS) $(LIBS)
+demo: deps
+	@$(MAKE) --no-print-directory $(BUILD)/demo
+	@$(BUILD)/demo $(if $(KEYS),"$(KEYS)")
+
+# ---- install: plain headers, so nothing here knows of a libdir ----
+includedir   ?= $(PREFIX)/include
+pkgconfigdir ?= $(PREFIX)/share/pkgconfig
+VERSION      := $(shell sed -n 's/^.define KV_VERSION_STRING "\(.*\)"/\1/p' kv.h)
+install:
+	install -d "$(DESTDIR)$(includedir)" "$(DESTDIR)$(pkgconfigdir)"
+	install -m 644 $(HEADERS) "$(DESTDIR)$(includedir)"
+	@{ echo "prefix=$(PREFIX)"; echo "includedir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(includedir))"; echo; \
+	   echo "Name: kv"; echo "Description: header-only key-value stores: hash map, ordered map, frozen map"; \
+	   echo "Version: $(VERSION)"; echo "Requires.private: libxxhash"; echo 'Cflags: -I$${includedir}'; } > "$(DESTDIR)$(pkgconfigdir)/kv.pc"
+	@{ echo "Name: kv-compress"; echo "Description: header-only key-value stores: compression and the durable store"; \
+	   echo "Version: $(VERSION)"; echo "Requires: kv = $(VERSION), liblz4, libzstd"; } > "$(DESTDIR)$(pkgconfigdir)/kv-compress.pc"
+	@echo "kv.pc and kv-compress.pc in $(DESTDIR)$(pkgconfigdir)"
+uninstall:
+	cd "$(DESTDIR)$(includedir)" && rm -f $(HEADERS)
+	rm -f "$(DESTDIR)$(pkgconfigdir)/kv.pc" "$(DESTDIR)$(pkgconfigdir)/kv-compress.pc"
 
 clean:
 	rm -rf $(BUILD)
