@@ -495,12 +495,12 @@ KV_API const kv_io *kv_io_default(void);
 #define KVI_OS_NONE 0
 #endif
 
-#if !defined(KV_NO_THREADS) && KVI_OS_POSIX
+#if !defined(KV_NO_THREADS) && (KVI_OS_POSIX || KVI_OS_WINDOWS)
 #define KVI_THREADS 1
 #else
 #define KVI_THREADS 0
 #endif
-#if !defined(KV_NO_FILES) && KVI_OS_POSIX
+#if !defined(KV_NO_FILES) && !KVI_OS_NONE
 #define KVI_FILES 1
 #else
 #define KVI_FILES 0
@@ -577,19 +577,41 @@ KVI_INLINE uint32_t kvi_highest_bit64(uint64_t x)
    >>platform   atomics, locks, threads, clock, randomness: the only place that asks which system
    this is, besides >>files. Under KV_NO_THREADS all of it becomes plain loads and stores.         */
 
-#if KVI_OS_POSIX
+#if KVI_OS_POSIX || KVI_OS_WASI
 #include <errno.h>
-#include <sched.h>
-#include <sys/mman.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+#endif
+#if KVI_OS_POSIX
+#include <sched.h>
+#include <sys/mman.h>
 #if defined(__linux__)
 #include <sys/random.h>
 #endif
-#endif
 #if KVI_THREADS
 #include <pthread.h>
+#endif
+#endif
+#if KVI_OS_WINDOWS
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#define KVI_LEAN_AND_MEAN_SET 1
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#define KVI_NOMINMAX_SET 1
+#endif
+#include <windows.h>
+#include <process.h>    /* _beginthreadex: a thread that may use the C library */
+#ifdef KVI_LEAN_AND_MEAN_SET
+#undef WIN32_LEAN_AND_MEAN
+#undef KVI_LEAN_AND_MEAN_SET
+#endif
+#ifdef KVI_NOMINMAX_SET
+#undef NOMINMAX
+#undef KVI_NOMINMAX_SET
+#endif
 #endif
 
 /* Under -std=c99 glibc hides POSIX functions that were there all along, and it is too late to ask for
@@ -603,6 +625,10 @@ extern int     fsync(int fd);
 extern int     fdatasync(int fd);
 extern int     ftruncate(int fd, off_t size);
 extern int     madvise(void *address, size_t size, int advice);
+#endif
+#if KVI_OS_WASI && !defined(__cplusplus) && defined(__STRICT_ANSI__)
+extern int     clock_gettime(clockid_t clock, struct timespec *now);
+extern int     getentropy(void *out, size_t size);
 #endif
 #if KVI_OS_POSIX && defined(__linux__)      /* hidden likewise, and as fixed as an ABI can be */
 #ifndef CLOCK_MONOTONIC
@@ -622,7 +648,7 @@ extern int     madvise(void *address, size_t size, int advice);
    kvi_poke_u32 (relaxed), kvi_add_u32 and kvi_sub_u32 (return the old value), kvi_or_u32, kvi_and_u32,
    kvi_swap_u32, kvi_cas_u32 (true: it was `expected` and is `desired` now). The same for _u8, _u64,
    _size and _ptr. 64-bit ones need a machine that has them; modules for small machines avoid them. */
-#if !defined(KV_NO_THREADS) && (defined(__GNUC__) || defined(__clang__))
+#if !defined(KV_NO_THREADS) && (defined(__GNUC__) || defined(__clang__)) && !defined(KVI_ATOMICS_INTERLOCKED)
 #define KVI_ATOMICS(name, type) \
     KVI_INLINE type kvi_load_##name(const type *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); } \
     KVI_INLINE type kvi_peek_##name(const type *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); } \
@@ -639,6 +665,43 @@ extern int     madvise(void *address, size_t size, int advice);
 KVI_INLINE void kvi_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 KVI_INLINE void kvi_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 KVI_INLINE void kvi_fence_full(void)    { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+#elif !defined(KV_NO_THREADS) && defined(_WIN64)
+/* Microsoft's compiler. An aligned load or store of at most 8 bytes is atomic on x64 and ARM64, and
+   compare-and-exchange is a full barrier: all else is made of these. */
+#include <intrin.h>
+#if defined(_M_ARM64) || defined(__aarch64__)
+KVI_INLINE void kvi_fence_acquire(void) { MemoryBarrier(); }
+KVI_INLINE void kvi_fence_release(void) { MemoryBarrier(); }
+#else
+KVI_INLINE void kvi_fence_acquire(void) { _ReadWriteBarrier(); }
+KVI_INLINE void kvi_fence_release(void) { _ReadWriteBarrier(); }
+#endif
+KVI_INLINE void kvi_fence_full(void) { MemoryBarrier(); }
+KVI_INLINE uint8_t  kvi_interlocked_u8(uint8_t *p, uint8_t expected, uint8_t desired)
+{ return (uint8_t)_InterlockedCompareExchange8((volatile char *)p, (char)desired, (char)expected); }
+KVI_INLINE uint32_t kvi_interlocked_u32(uint32_t *p, uint32_t expected, uint32_t desired)
+{ return (uint32_t)_InterlockedCompareExchange((volatile long *)p, (long)desired, (long)expected); }
+KVI_INLINE uint64_t kvi_interlocked_u64(uint64_t *p, uint64_t expected, uint64_t desired)
+{ return (uint64_t)_InterlockedCompareExchange64((volatile __int64 *)p, (__int64)desired, (__int64)expected); }
+KVI_INLINE size_t   kvi_interlocked_size(size_t *p, size_t expected, size_t desired)
+{ return (size_t)_InterlockedCompareExchange64((volatile __int64 *)p, (__int64)desired, (__int64)expected); }
+KVI_INLINE void    *kvi_interlocked_ptr(void **p, void *expected, void *desired)
+{ return _InterlockedCompareExchangePointer((void *volatile *)p, desired, expected); }
+#define KVI_ATOMICS(name, type) \
+    KVI_INLINE type kvi_peek_##name(const type *p) { return *(const volatile type *)p; } \
+    KVI_INLINE type kvi_load_##name(const type *p) { type v = *(const volatile type *)p; kvi_fence_acquire(); return v; } \
+    KVI_INLINE void kvi_poke_##name(type *p, type v) { *(volatile type *)p = v; } \
+    KVI_INLINE void kvi_store_##name(type *p, type v) { kvi_fence_release(); *(volatile type *)p = v; } \
+    KVI_INLINE bool kvi_cas_##name(type *p, type expected, type desired) \
+    { return kvi_interlocked_##name(p, expected, desired) == expected; } \
+    KVI_INLINE type kvi_swap_##name(type *p, type v) \
+    { type old = kvi_peek_##name(p); while (!kvi_cas_##name(p, old, v)) old = kvi_peek_##name(p); return old; }
+#define KVI_ATOMIC_CHANGE(verb, name, type, change) \
+    KVI_INLINE type kvi_##verb##_##name(type *p, type v) \
+    { type old = kvi_peek_##name(p); while (!kvi_cas_##name(p, old, (type)(change))) old = kvi_peek_##name(p); return old; }
+#define KVI_ATOMIC_SUMS(name, type) \
+    KVI_ATOMIC_CHANGE(add, name, type, old + v) KVI_ATOMIC_CHANGE(sub, name, type, old - v) \
+    KVI_ATOMIC_CHANGE(or, name, type, old | v)  KVI_ATOMIC_CHANGE(and, name, type, old & v)
 #elif defined(KV_NO_THREADS)
 #define KVI_ATOMICS(name, type) \
     KVI_INLINE type kvi_load_##name(const type *p) { return *p; } \
@@ -669,7 +732,9 @@ KVI_ATOMICS(ptr, kvi_pointer)
 /* One turn of a spinning wait. */
 KVI_INLINE void kvi_pause(void)
 {
-#if KVI_THREADS && (defined(__x86_64__) || defined(__i386__))
+#if KVI_THREADS && KVI_OS_WINDOWS
+    YieldProcessor();
+#elif KVI_THREADS && (defined(__x86_64__) || defined(__i386__))
     __builtin_ia32_pause();
 #elif KVI_THREADS && defined(__aarch64__)
     __asm__ volatile("yield");
@@ -677,7 +742,9 @@ KVI_INLINE void kvi_pause(void)
 }
 KVI_INLINE void kvi_yield(void)
 {
-#if KVI_THREADS
+#if KVI_THREADS && KVI_OS_WINDOWS
+    SwitchToThread();
+#elif KVI_THREADS
     sched_yield();
 #endif
 }
@@ -696,7 +763,37 @@ KVI_INLINE void kvi_spin_unlock(uint32_t *lock) { kvi_store_u32(lock, 0); }
 
 /* Mutex, condition variable, thread. Without threads a mutex is nothing, waiting returns at once, and
    starting a thread is KV_ERR_UNSUPPORTED. */
-#if KVI_THREADS
+#if KVI_THREADS && KVI_OS_WINDOWS
+typedef SRWLOCK            kvi_mutex;
+typedef CONDITION_VARIABLE kvi_cond;
+typedef struct kvi_thread { HANDLE handle; void (*run)(void *); void *argument; } kvi_thread;
+
+KVI_PRIVATE bool kvi_mutex_init(kvi_mutex *m)    { InitializeSRWLock(m); return true; }
+KVI_PRIVATE void kvi_mutex_destroy(kvi_mutex *m) { (void)m; }
+KVI_INLINE  void kvi_mutex_lock(kvi_mutex *m)    { AcquireSRWLockExclusive(m); }
+KVI_INLINE  bool kvi_mutex_try(kvi_mutex *m)     { return TryAcquireSRWLockExclusive(m) != 0; }
+KVI_INLINE  void kvi_mutex_unlock(kvi_mutex *m)  { ReleaseSRWLockExclusive(m); }
+KVI_PRIVATE bool kvi_cond_init(kvi_cond *c)      { InitializeConditionVariable(c); return true; }
+KVI_PRIVATE void kvi_cond_destroy(kvi_cond *c)   { (void)c; }
+KVI_INLINE  void kvi_cond_wait(kvi_cond *c, kvi_mutex *m) { SleepConditionVariableSRW(c, m, INFINITE, 0); }
+KVI_INLINE  void kvi_cond_signal(kvi_cond *c)    { WakeConditionVariable(c); }
+KVI_INLINE  void kvi_cond_broadcast(kvi_cond *c) { WakeAllConditionVariable(c); }
+KVI_PRIVATE void kvi_cond_wait_ms(kvi_cond *c, kvi_mutex *m, uint32_t ms) { SleepConditionVariableSRW(c, m, ms, 0); }
+KVI_PRIVATE unsigned __stdcall kvi_thread_main(void *argument)
+{
+    kvi_thread *t = (kvi_thread *)argument;
+    t->run(t->argument);
+    return 0;
+}
+KVI_PRIVATE kv_status kvi_thread_start(kvi_thread *t, void (*run)(void *), void *argument)   /* t stays put until joined */
+{
+    t->run = run;
+    t->argument = argument;
+    t->handle = (HANDLE)_beginthreadex(NULL, 0, kvi_thread_main, t, 0, NULL);
+    return t->handle ? KV_OK : KV_ERR_NO_MEMORY;
+}
+KVI_PRIVATE void kvi_thread_join(kvi_thread *t) { WaitForSingleObject(t->handle, INFINITE); CloseHandle(t->handle); }
+#elif KVI_THREADS
 typedef pthread_mutex_t kvi_mutex;
 typedef pthread_cond_t  kvi_cond;
 typedef struct kvi_thread { pthread_t handle; void (*run)(void *); void *argument; } kvi_thread;
@@ -770,10 +867,17 @@ KVI_PRIVATE void kvi_once(uint32_t *state, void (*run)(void))
 /* Monotonic time; 0 forever where there is no clock (an object that needs one takes a callback). */
 KVI_PRIVATE uint64_t kvi_now_ns(void)
 {
-#if KVI_OS_POSIX
+#if KVI_OS_POSIX || KVI_OS_WASI
     struct timespec now;
     if (clock_gettime(KVI_CLOCK_MONOTONIC, &now) != 0) return 0;
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+#elif KVI_OS_WINDOWS
+    LARGE_INTEGER ticks, per_second;
+    uint64_t      n, rate;
+    if (!QueryPerformanceFrequency(&per_second) || !QueryPerformanceCounter(&ticks)) return 0;
+    n = (uint64_t)ticks.QuadPart;
+    rate = (uint64_t)per_second.QuadPart;
+    return n / rate * 1000000000u + n % rate * 1000000000u / rate;
 #else
     return 0;
 #endif
@@ -782,7 +886,9 @@ KVI_PRIVATE uint64_t kvi_now_ms(void) { return kvi_now_ns() / 1000000u; }
 
 KVI_PRIVATE void kvi_sleep_ms(uint32_t ms)
 {
-#if KVI_THREADS
+#if KVI_THREADS && KVI_OS_WINDOWS
+    Sleep(ms);
+#elif KVI_THREADS
     struct timespec wanted;
     wanted.tv_sec = (time_t)(ms / 1000);
     wanted.tv_nsec = (long)(ms % 1000) * 1000000L;
@@ -794,7 +900,11 @@ KVI_PRIVATE void kvi_sleep_ms(uint32_t ms)
 
 KVI_PRIVATE uint32_t kvi_cpu_count(void)
 {
-#if KVI_THREADS && defined(_SC_NPROCESSORS_ONLN)
+#if KVI_THREADS && KVI_OS_WINDOWS
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
+#elif KVI_THREADS && defined(_SC_NPROCESSORS_ONLN)
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (uint32_t)n : 1;
 #else
@@ -811,6 +921,12 @@ KVI_INLINE uint64_t kvi_mix64(uint64_t x)   /* a bijection that scatters (splitm
 
 /* A number that nobody can guess, from the system. False where the system has none to give; *random
    is then only different from call to call. */
+#if KVI_OS_WINDOWS
+#ifdef __cplusplus
+extern "C"
+#endif
+BOOLEAN NTAPI SystemFunction036(void *out, ULONG size);     /* the name under which advapi32 has RtlGenRandom */
+#endif
 KVI_PRIVATE bool kvi_random_u64(uint64_t *random, const void *salt)
 {
     static uint32_t calls;
@@ -820,6 +936,10 @@ KVI_PRIVATE bool kvi_random_u64(uint64_t *random, const void *salt)
 #elif KVI_OS_POSIX && defined(__APPLE__)
     arc4random_buf(random, sizeof *random);
     return true;
+#elif KVI_OS_WASI
+    if (getentropy(random, sizeof *random) == 0) return true;
+#elif KVI_OS_WINDOWS
+    if (SystemFunction036(random, sizeof *random)) return true;
 #endif
     *random = kvi_mix64(kvi_now_ns() ^ n << 48 ^ (uint64_t)(uintptr_t)salt);
     return false;
@@ -1895,9 +2015,10 @@ KVI_CORE kv_status kv_get_bytes(kv_store *s, kv_slice key, kv_buf *bytes)
    POSIX. Files are made 0600 and directories 0700, opened close-on-exec, and never sit on
    descriptors 0 to 2, where a stray message would land in them. Directories are synced by opening
    them. A lock is an open-file-description lock where the system has them: it holds against a second
-   open in the same process too, and closing another descriptor of the file does not drop it.       */
+   open in the same process too, and closing another descriptor of the file does not drop it.
+   WASI. The same calls, without maps and without locks: a lock is only the file being there.       */
 
-#if KVI_FILES
+#if KVI_FILES && (KVI_OS_POSIX || KVI_OS_WASI)
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>      /* rename, and nothing else of it */
@@ -1948,6 +2069,9 @@ KVI_PRIVATE kv_status kvi_posix_status(int error)
     }
 }
 
+#if KVI_OS_WASI
+KVI_PRIVATE int kvi_posix_open_fd(const char *path, int flags, unsigned mode) { return open(path, flags, mode); }
+#else
 /* open that repeats after a signal and moves away from descriptors 0 to 2 */
 KVI_PRIVATE int kvi_posix_open_fd(const char *path, int flags, unsigned mode)
 {
@@ -1964,6 +2088,7 @@ KVI_PRIVATE int kvi_posix_open_fd(const char *path, int flags, unsigned mode)
     errno = error;
     return moved;
 }
+#endif
 
 KVI_PRIVATE kv_status kvi_posix_open(void *user, const char *path, uint32_t flags, kv_file **file)
 {
@@ -2025,7 +2150,7 @@ KVI_PRIVATE kv_status kvi_posix_write_at(void *user, kv_file *file, uint64_t off
 }
 KVI_PRIVATE kv_status kvi_posix_append(void *user, kv_file *file, const void *data, size_t size)
 {
-    off_t end = lseek(kvi_posix_fd(file), 0, SEEK_END);
+    off_t end = (lseek)(kvi_posix_fd(file), 0, SEEK_END);
     return end < 0 ? kvi_posix_status(errno) : kvi_posix_write_at(user, file, (uint64_t)end, data, size);
 }
 KVI_PRIVATE kv_status kvi_posix_sync(void *user, kv_file *file)
@@ -2086,6 +2211,13 @@ KVI_PRIVATE kv_status kvi_posix_sync_dir(void *user, const char *path)
     return s;
 }
 
+#if KVI_OS_WASI
+KVI_PRIVATE kv_status kvi_posix_lock(void *user, const char *path, bool shared, kv_file **lock, uint64_t *holder)
+{
+    *holder = 0;
+    return kvi_posix_open(user, path, shared ? 0 : KV_OPEN_WRITE | KV_OPEN_CREATE, lock);
+}
+#else
 /* The holder writes its process id into the file, for the message that others get. */
 KVI_PRIVATE uint64_t kvi_posix_lock_holder(int fd)
 {
@@ -2136,6 +2268,7 @@ KVI_PRIVATE void kvi_posix_unmap(void *user, const void *data, size_t size)
     (void)user;
     munmap((void *)(uintptr_t)data, size);
 }
+#endif
 KVI_PRIVATE kv_status kvi_posix_link(void *user, const char *from, const char *to)
 {
     (void)user;
@@ -2148,7 +2281,296 @@ KVI_CORE const kv_io *kv_io_default(void)
     static const kv_io io = {
         NULL, kvi_posix_open, kvi_posix_close, kvi_posix_size, kvi_posix_read_at, kvi_posix_append, kvi_posix_write_at,
         kvi_posix_sync, kvi_posix_rename, kvi_posix_remove, kvi_posix_list, kvi_posix_make_dir, kvi_posix_sync_dir,
+#if KVI_OS_WASI
+        kvi_posix_lock, kvi_posix_close, NULL, NULL, kvi_posix_link, kvi_posix_os_error
+#else
         kvi_posix_lock, kvi_posix_close, kvi_posix_map, kvi_posix_unmap, kvi_posix_link, kvi_posix_os_error
+#endif
+    };
+    return &io;
+}
+
+#elif KVI_FILES && KVI_OS_WINDOWS
+
+/* Windows. Paths are UTF-8 with '/' or '\', also longer than 260 characters. Files are opened so that
+   others may rename and remove them meanwhile. There is no syncing of directories that a program
+   without special rights may ask for; NTFS journals its names, and renames here are written through.
+   Locks of Windows forbid reading, so a lock covers one byte far behind the process id in the file. A
+   file that somebody has mapped cannot be replaced or removed: KV_ERR_IO. */
+
+#define KVI_WINDOWS_PATH 4096       /* UTF-16 units, with the prefix and the final 0 */
+#define KVI_WINDOWS_TRIES 6         /* of rename and remove, against virus scanners and indexers that look at new files: 63 ms in all */
+#define KVI_WINDOWS_LOCK_HIGH 0x40000000u   /* the upper half of the offset of the byte that is locked */
+
+KVI_INLINE HANDLE kvi_windows_handle(kv_file *file) { return (HANDLE)(void *)file; }
+
+KVI_PRIVATE kv_status kvi_windows_status(DWORD error)
+{
+    switch (error) {
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND:    return KV_NOT_FOUND;
+    case ERROR_FILE_EXISTS:
+    case ERROR_ALREADY_EXISTS:    return KV_EXISTS;
+    case ERROR_NOT_ENOUGH_MEMORY:
+    case ERROR_OUTOFMEMORY:       return KV_ERR_NO_MEMORY;
+    case ERROR_DISK_FULL:
+    case ERROR_HANDLE_DISK_FULL:
+    case 1295:                    return KV_ERR_NO_SPACE;     /* ERROR_DISK_QUOTA_EXCEEDED, which older headers lack */
+    case ERROR_FILE_TOO_LARGE:    return KV_ERR_TOO_LARGE;
+    default:                      return KV_ERR_IO;
+    }
+}
+KVI_PRIVATE kv_status kvi_windows_last(void) { return kvi_windows_status(GetLastError()); }
+
+/* A path as Windows wants it: UTF-16, and from 248 characters on absolute behind a prefix that lifts
+   the limit of 260. False: it is not UTF-8, or too long. */
+KVI_PRIVATE bool kvi_windows_path(const char *path, WCHAR *wide)
+{
+    static const WCHAR prefix[4] = { '\\', '\\', '?', '\\' };
+    WCHAR  full[KVI_WINDOWS_PATH];
+    int    size = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, KVI_WINDOWS_PATH);
+    DWORD  full_size;
+    if (size <= 0) return false;
+    if (size < 248 || (wide[0] == '\\' && wide[1] == '\\')) return true;
+    full_size = GetFullPathNameW(wide, KVI_WINDOWS_PATH - 4, full, NULL);
+    if (full_size == 0 || full_size >= KVI_WINDOWS_PATH - 4) { SetLastError(ERROR_FILENAME_EXCED_RANGE); return false; }
+    memcpy(wide, prefix, sizeof prefix);
+    memcpy(wide + 4, full, (full_size + 1) * sizeof(WCHAR));
+    return true;
+}
+
+KVI_PRIVATE HANDLE kvi_windows_open_handle(const char *path, DWORD access, DWORD disposition, DWORD attributes)
+{
+    WCHAR wide[KVI_WINDOWS_PATH];
+    if (!kvi_windows_path(path, wide)) return INVALID_HANDLE_VALUE;
+    return CreateFileW(wide, access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, disposition, attributes, NULL);
+}
+
+KVI_PRIVATE kv_status kvi_windows_open(void *user, const char *path, uint32_t flags, kv_file **file)
+{
+    DWORD  disposition = OPEN_EXISTING;
+    HANDLE handle;
+    (void)user;
+    if (flags & KV_OPEN_TRUNCATE) disposition = TRUNCATE_EXISTING;
+    if (flags & KV_OPEN_CREATE) disposition = flags & KV_OPEN_TRUNCATE ? CREATE_ALWAYS : OPEN_ALWAYS;
+    if ((flags & KV_OPEN_CREATE) && (flags & KV_OPEN_EXCLUSIVE)) disposition = CREATE_NEW;
+    handle = kvi_windows_open_handle(path, flags & KV_OPEN_WRITE ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ, disposition, FILE_ATTRIBUTE_NORMAL);
+    if (handle == INVALID_HANDLE_VALUE) return kvi_windows_last();
+    if (GetFileType(handle) != FILE_TYPE_DISK) {            /* NUL, CON, a pipe */
+        CloseHandle(handle);
+        SetLastError(ERROR_INVALID_NAME);
+        return KV_ERR_IO;
+    }
+    *file = (kv_file *)(void *)handle;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_windows_close(void *user, kv_file *file)
+{
+    (void)user;
+    return CloseHandle(kvi_windows_handle(file)) ? KV_OK : kvi_windows_last();
+}
+KVI_PRIVATE kv_status kvi_windows_size(void *user, kv_file *file, uint64_t *size)
+{
+    LARGE_INTEGER bytes;
+    (void)user;
+    if (!GetFileSizeEx(kvi_windows_handle(file), &bytes)) return kvi_windows_last();
+    *size = (uint64_t)bytes.QuadPart;
+    return KV_OK;
+}
+
+KVI_INLINE OVERLAPPED kvi_windows_at(uint64_t offset)
+{
+    OVERLAPPED at;
+    memset(&at, 0, sizeof at);
+    at.Offset = (DWORD)offset;
+    at.OffsetHigh = (DWORD)(offset >> 32);
+    return at;
+}
+KVI_INLINE DWORD kvi_windows_piece(size_t size) { return size > (1u << 30) ? (DWORD)(1u << 30) : (DWORD)size; }
+
+KVI_PRIVATE kv_status kvi_windows_read_at(void *user, kv_file *file, uint64_t offset, void *data, size_t size, size_t *got)
+{
+    size_t done = 0;
+    (void)user;
+    while (done < size) {
+        OVERLAPPED at = kvi_windows_at(offset + done);
+        DWORD      n = 0;
+        if (!ReadFile(kvi_windows_handle(file), (char *)data + done, kvi_windows_piece(size - done), &n, &at)) {
+            if (GetLastError() == ERROR_HANDLE_EOF) break;
+            return kvi_windows_last();
+        }
+        if (n == 0) break;
+        done += n;
+    }
+    *got = done;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_windows_write_at(void *user, kv_file *file, uint64_t offset, const void *data, size_t size)
+{
+    (void)user;
+    for (size_t done = 0; done < size;) {
+        OVERLAPPED at = kvi_windows_at(offset + done);
+        DWORD      n = 0;
+        if (!WriteFile(kvi_windows_handle(file), (const char *)data + done, kvi_windows_piece(size - done), &n, &at)) return kvi_windows_last();
+        if (n == 0) { SetLastError(ERROR_DISK_FULL); return KV_ERR_NO_SPACE; }
+        done += n;
+    }
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_windows_append(void *user, kv_file *file, const void *data, size_t size)
+{
+    uint64_t  end;
+    kv_status s = kvi_windows_size(user, file, &end);
+    return s < 0 ? s : kvi_windows_write_at(user, file, end, data, size);
+}
+KVI_PRIVATE kv_status kvi_windows_sync(void *user, kv_file *file)
+{
+    (void)user;
+    return FlushFileBuffers(kvi_windows_handle(file)) ? KV_OK : kvi_windows_last();
+}
+
+/* Is this failure one that may go away by itself? Then it has waited, longer each time. */
+KVI_PRIVATE bool kvi_windows_again(int tries)
+{
+    DWORD error = GetLastError();
+    if (tries + 1 >= KVI_WINDOWS_TRIES || (error != ERROR_SHARING_VIOLATION && error != ERROR_ACCESS_DENIED)) return false;
+    Sleep((DWORD)1 << tries);
+    SetLastError(error);
+    return true;
+}
+KVI_PRIVATE kv_status kvi_windows_rename(void *user, const char *from, const char *to)
+{
+    WCHAR wide_from[KVI_WINDOWS_PATH], wide_to[KVI_WINDOWS_PATH];
+    (void)user;
+    if (!kvi_windows_path(from, wide_from) || !kvi_windows_path(to, wide_to)) return kvi_windows_last();
+    for (int tries = 0; !MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH); tries++)
+        if (!kvi_windows_again(tries)) return kvi_windows_last();
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_windows_remove(void *user, const char *path)
+{
+    WCHAR wide[KVI_WINDOWS_PATH];
+    DWORD attributes;
+    (void)user;
+    if (!kvi_windows_path(path, wide)) return kvi_windows_last();
+    attributes = GetFileAttributesW(wide);
+    if (attributes == INVALID_FILE_ATTRIBUTES) return kvi_windows_last();
+    if (attributes & FILE_ATTRIBUTE_DIRECTORY) return RemoveDirectoryW(wide) ? KV_OK : kvi_windows_last();
+    for (int tries = 0; !DeleteFileW(wide); tries++)
+        if (!kvi_windows_again(tries)) return kvi_windows_last();
+    return KV_OK;
+}
+
+KVI_PRIVATE kv_status kvi_windows_list(void *user, const char *path, void (*each)(void *context, const char *name), void *context)
+{
+    WCHAR            pattern[KVI_WINDOWS_PATH + 2];
+    WIN32_FIND_DATAW found;
+    HANDLE           search;
+    char             name[3 * MAX_PATH + 1];
+    size_t           size = 0;
+    (void)user;
+    if (!kvi_windows_path(path, pattern)) return kvi_windows_last();
+    while (pattern[size]) size++;
+    pattern[size] = '\\'; pattern[size + 1] = '*'; pattern[size + 2] = 0;
+    search = FindFirstFileW(pattern, &found);
+    if (search == INVALID_HANDLE_VALUE) return kvi_windows_last();
+    do {
+        if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, (int)sizeof name, NULL, NULL) <= 0) continue;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0) each(context, name);
+    } while (FindNextFileW(search, &found));
+    if (GetLastError() != ERROR_NO_MORE_FILES) {
+        kv_status s = kvi_windows_last();
+        FindClose(search);
+        return s;
+    }
+    FindClose(search);
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_windows_make_dir(void *user, const char *path)
+{
+    WCHAR wide[KVI_WINDOWS_PATH];
+    (void)user;
+    if (!kvi_windows_path(path, wide)) return kvi_windows_last();
+    return CreateDirectoryW(wide, NULL) ? KV_OK : kvi_windows_last();
+}
+KVI_PRIVATE kv_status kvi_windows_sync_dir(void *user, const char *path)
+{
+    HANDLE handle = kvi_windows_open_handle(path, GENERIC_READ, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS);
+    (void)user;
+    if (handle == INVALID_HANDLE_VALUE) return kvi_windows_last();
+    CloseHandle(handle);
+    return KV_OK;
+}
+
+KVI_PRIVATE uint64_t kvi_windows_lock_holder(HANDLE handle)
+{
+    char     digits[24];
+    size_t   got = 0;
+    uint64_t pid = 0;
+    if (kvi_windows_read_at(NULL, (kv_file *)(void *)handle, 0, digits, sizeof digits, &got) < 0) return 0;
+    for (size_t k = 0; k < got && digits[k] >= '0' && digits[k] <= '9'; k++) pid = pid * 10 + (uint64_t)(digits[k] - '0');
+    return pid;
+}
+KVI_PRIVATE kv_status kvi_windows_lock(void *user, const char *path, bool shared, kv_file **lock, uint64_t *holder)
+{
+    char       digits[24];
+    kvi_text   pid = kvi_text_over(digits, sizeof digits);
+    OVERLAPPED at = kvi_windows_at((uint64_t)KVI_WINDOWS_LOCK_HIGH << 32);
+    HANDLE     handle = kvi_windows_open_handle(path, shared ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE,
+                                                shared ? OPEN_EXISTING : OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL);
+    *holder = 0;
+    if (handle == INVALID_HANDLE_VALUE) return kvi_windows_last();
+    if (!LockFileEx(handle, shared ? LOCKFILE_FAIL_IMMEDIATELY : LOCKFILE_FAIL_IMMEDIATELY | LOCKFILE_EXCLUSIVE_LOCK, 0, 1, 0, &at)) {
+        DWORD error = GetLastError();
+        bool  busy = error == ERROR_LOCK_VIOLATION || error == ERROR_IO_PENDING;
+        if (busy) *holder = kvi_windows_lock_holder(handle);
+        CloseHandle(handle);
+        SetLastError(error);
+        return busy ? KV_ERR_BUSY : kvi_windows_status(error);
+    }
+    if (!shared) {
+        kvi_text_u64(&pid, (uint64_t)GetCurrentProcessId());
+        kvi_text_char(&pid, '\n');
+        if (SetEndOfFile(handle)) (void)kvi_windows_write_at(user, (kv_file *)(void *)handle, 0, digits, pid.size);   /* at 0: empties it */
+    }
+    *lock = (kv_file *)(void *)handle;
+    return KV_OK;
+}
+
+KVI_PRIVATE kv_status kvi_windows_map(void *user, kv_file *file, size_t size, const void **data)
+{
+    HANDLE mapping = CreateFileMappingW(kvi_windows_handle(file), NULL, PAGE_READONLY, 0, 0, NULL);
+    (void)user;
+    if (!mapping) return kvi_windows_last();
+    *data = MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, size);
+    if (!*data) {
+        kv_status s = kvi_windows_last();
+        CloseHandle(mapping);
+        return s;
+    }
+    CloseHandle(mapping);                                   /* the view keeps it alive */
+    return KV_OK;
+}
+KVI_PRIVATE void kvi_windows_unmap(void *user, const void *data, size_t size)
+{
+    (void)user; (void)size;
+    UnmapViewOfFile(data);
+}
+KVI_PRIVATE kv_status kvi_windows_link(void *user, const char *from, const char *to)
+{
+    WCHAR wide_from[KVI_WINDOWS_PATH], wide_to[KVI_WINDOWS_PATH];
+    (void)user;
+    if (!kvi_windows_path(from, wide_from) || !kvi_windows_path(to, wide_to)) return kvi_windows_last();
+    return CreateHardLinkW(wide_to, wide_from, NULL) ? KV_OK : kvi_windows_last();
+}
+KVI_PRIVATE int kvi_windows_os_error(void *user) { (void)user; return (int)GetLastError(); }
+
+KVI_CORE const kv_io *kv_io_default(void)
+{
+    static const kv_io io = {
+        NULL, kvi_windows_open, kvi_windows_close, kvi_windows_size, kvi_windows_read_at, kvi_windows_append, kvi_windows_write_at,
+        kvi_windows_sync, kvi_windows_rename, kvi_windows_remove, kvi_windows_list, kvi_windows_make_dir, kvi_windows_sync_dir,
+        kvi_windows_lock, kvi_windows_close, kvi_windows_map, kvi_windows_unmap, kvi_windows_link, kvi_windows_os_error
     };
     return &io;
 }
