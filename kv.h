@@ -2015,7 +2015,8 @@ KVI_CORE kv_status kv_get_bytes(kv_store *s, kv_slice key, kv_buf *bytes)
    POSIX. Files are made 0600 and directories 0700, opened close-on-exec, and never sit on
    descriptors 0 to 2, where a stray message would land in them. Directories are synced by opening
    them. A lock is an open-file-description lock where the system has them: it holds against a second
-   open in the same process too, and closing another descriptor of the file does not drop it.
+   open in the same process too, and closing another descriptor of the file does not drop it. On
+   32-bit glibc files end at 2 GiB (KV_ERR_TOO_LARGE) unless you compile with -D_FILE_OFFSET_BITS=64.
    WASI. The same calls, without maps and without locks: a lock is only the file being there.       */
 
 #if KVI_FILES && (KVI_OS_POSIX || KVI_OS_WASI)
@@ -2122,10 +2123,17 @@ KVI_PRIVATE kv_status kvi_posix_size(void *user, kv_file *file, uint64_t *size)
     *size = (uint64_t)info.st_size;
     return KV_OK;
 }
+/* Can the system's offsets reach there? Not beyond 2 GiB on 32-bit glibc without -D_FILE_OFFSET_BITS=64. */
+KVI_INLINE bool kvi_posix_reaches(uint64_t offset, size_t size)
+{
+    uint64_t end = offset + size;
+    return end >= offset && (off_t)end >= 0 && (uint64_t)(off_t)end == end;
+}
 KVI_PRIVATE kv_status kvi_posix_read_at(void *user, kv_file *file, uint64_t offset, void *data, size_t size, size_t *got)
 {
     size_t done = 0;
     (void)user;
+    if (!kvi_posix_reaches(offset, 0)) size = 0;            /* no file that we could open is so large */
     while (done < size) {
         ssize_t n = pread(kvi_posix_fd(file), (char *)data + done, size - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR) continue;
@@ -2139,6 +2147,7 @@ KVI_PRIVATE kv_status kvi_posix_read_at(void *user, kv_file *file, uint64_t offs
 KVI_PRIVATE kv_status kvi_posix_write_at(void *user, kv_file *file, uint64_t offset, const void *data, size_t size)
 {
     (void)user;
+    if (!kvi_posix_reaches(offset, size)) { errno = EFBIG; return KV_ERR_TOO_LARGE; }
     for (size_t done = 0; done < size;) {
         ssize_t n = pwrite(kvi_posix_fd(file), (const char *)data + done, size - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR) continue;

@@ -10,7 +10,7 @@
        KV_TEST_SEED=7 ./unit_mem  the random ones from seed 7 (the seed of a run is printed)
        KV_TEST_SCALE=10 ...       ten times the work; 0.1: a tenth of it
 
-   CONTENTS   >>check >>random >>allocator >>model >>keys >>main */
+   CONTENTS   >>check >>random >>allocator >>model >>keys >>files >>main */
 #ifndef KV_TEST_H
 #define KV_TEST_H
 
@@ -302,12 +302,87 @@ static TEST_UNUSED kv_slice test_key(test_key_kind kind, uint64_t number, char *
 }
 
 /* ------------------------------------------------------------------------------------------------
+   >>files   a directory of this run, below $KV_TEST_DIR, $TMPDIR, $TEMP or /tmp; gone when it ends  */
+
+static char test_root[200];
+
+static TEST_UNUSED bool test_has_files(void) { return kv_io_default() != NULL; }    /* if not, TEST_SKIP */
+
+/* The path of `name` in the directory of this run, which the first call makes. The text lives until
+   the eighth call after this one. */
+static TEST_UNUSED const char *test_path(const char *name)
+{
+    static char     paths[8][600];
+    static unsigned next;
+    static const char *const variables[] = { "KV_TEST_DIR", "TMPDIR", "TEMP" };
+    const kv_io *io = kv_io_default();
+    const char  *top = NULL;
+    if (!test_root[0]) {
+        for (size_t i = 0; !top && i < 3; i++) top = getenv(variables[i]);
+        if (!top || !io) top = "/tmp";
+        for (unsigned number = 1;; number++) {
+            kv_status s;
+            snprintf(test_root, sizeof test_root, "%.170s/kv_test_%u", top, number);
+            s = io ? io->make_dir(io->user, test_root) : KV_OK;
+            if (s == KV_OK) break;
+            if (s != KV_EXISTS) { fprintf(stderr, "cannot make %s: %s\n", test_root, kv_status_text(s)); abort(); }
+        }
+    }
+    next = (next + 1) % 8;
+    snprintf(paths[next], sizeof paths[next], "%s/%.380s", test_root, name);
+    return paths[next];
+}
+
+typedef struct test_names { char **names; size_t count; } test_names;
+static TEST_UNUSED void test_names_add(void *context, const char *name)
+{
+    test_names *n = (test_names *)context;
+    n->names = (char **)realloc(n->names, (n->count + 1) * sizeof *n->names);
+    if (!n->names) abort();
+    n->names[n->count++] = test_copy(kv_cstr(name));
+}
+static TEST_UNUSED int test_names_order(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+/* The names in a directory, sorted; free them with test_names_free. */
+static TEST_UNUSED test_names test_list(const char *path)
+{
+    test_names   n = { NULL, 0 };
+    const kv_io *io = kv_io_default();
+    if (io && io->list(io->user, path, test_names_add, &n) == KV_OK && n.count) qsort(n.names, n.count, sizeof *n.names, test_names_order);
+    return n;
+}
+static TEST_UNUSED void test_names_free(test_names *n)
+{
+    for (size_t i = 0; i < n->count; i++) free(n->names[i]);
+    free(n->names);
+    n->names = NULL;
+    n->count = 0;
+}
+/* Remove a file, or a directory with all that is in it. */
+static TEST_UNUSED void test_remove(const char *path)
+{
+    const kv_io *io = kv_io_default();
+    test_names   n;
+    if (!io || io->remove(io->user, path) == KV_OK) return;
+    n = test_list(path);
+    for (size_t i = 0; i < n.count; i++) {
+        size_t size = strlen(path) + strlen(n.names[i]) + 2;
+        char  *below = (char *)malloc(size);
+        if (!below) abort();
+        snprintf(below, size, "%s/%s", path, n.names[i]);
+        test_remove(below);
+        free(below);
+    }
+    if (n.count) (void)io->remove(io->user, path);
+    test_names_free(&n);
+}
+
+/* ------------------------------------------------------------------------------------------------
    >>main                                                                                          */
 
 static TEST_UNUSED int test_main(int argc, char **argv)
 {
-    const char *seed = getenv("KV_TEST_SEED"), *program = strrchr(argv[0], '/');
-    program = program ? program + 1 : argv[0];
+    const char *seed = getenv("KV_TEST_SEED"), *path = argc > 0 && argv[0] ? argv[0] : "test", *program = path;
+    for (const char *c = path; *c; c++) if (*c == '/' || *c == '\\') program = c + 1;
     test_seed_value = seed ? strtoull(seed, NULL, 0) : 20261121;
     printf("%s: seed %" PRIu64 "\n", program, test_seed_value);
     for (test_case *t = test_first; t; t = t->next) {
@@ -324,6 +399,7 @@ static TEST_UNUSED int test_main(int argc, char **argv)
         if (test_check_count == checks_before) { test_check(false, "the test checked nothing", __FILE__, __LINE__); test_failed++; continue; }
         test_passed++;
     }
+    if (test_root[0]) test_remove(test_root);
     printf("%s: %zu checks\n", program, test_check_count);
     if (test_skipped) printf("%zu passed, %zu failed, %zu skipped\n", test_passed, test_failed, test_skipped);
     else printf("%zu passed, %zu failed\n", test_passed, test_failed);
