@@ -153,7 +153,7 @@ SCRIPT_ENV = CC="$(CC)" CXX="$(CXX)" CLANG="$(CLANG)" CPPFLAGS="$(CPPFLAGS)" LDF
 examples: deps
 	@$(SCRIPT_ENV) bash tests/run tests/compile/test_examples.sh
 compile-matrix: deps
-	@$(SCRIPT_ENV) KV_MATRIX=full KV_TEST_TIMEOUT=1200 bash tests/run $(SCRIPTS)
+	@$(SCRIPT_ENV) JOBS=1 KV_MATRIX=full MATRIX_JOBS=$(JOBS) KV_TEST_TIMEOUT=1500 bash tests/run $(SCRIPTS)
 
 $(BUILD)/demo: examples/demo.c $(HEADERS)
 	@mkdir -p $(@D); $(CC) -std=gnu11 $(CPPFLAGS) $(WARNINGS) -O3 -march=native -o $@ $< $(LDFLAGS) $(LIBS)

@@ -1,0 +1,16 @@
+/* hostile.h - macros that users have had before they met us: klib's kvec.h, and min and max */
+#define kv_roundup32(x) (--(x), (x) |= (x) >> 1, (x) |= (x) >> 2, ++(x))
+#define kvec_t(type) struct { size_t n, m; type *a; }
+#define kv_init(v) ((v).n = (v).m = 0, (v).a = 0)
+#define kv_destroy(v) free((v).a)
+#define kv_A(v, i) ((v).a[(i)])
+#define kv_pop(v) ((v).a[--(v).n])
+#define kv_size(v) ((v).n)
+#define kv_max(v) ((v).m)
+#define kv_resize(type, v, s) ((v).m = (s), (v).a = (type *)realloc((v).a, sizeof(type) * (v).m))
+#define kv_copy(type, v1, v0) ((v1).n = (v0).n)
+#define kv_push(type, v, x) ((v).a[(v).n++] = (x))
+#define kv_pushp(type, v) (((v).n++), ((v).a + (v).n))
+#define kv_a(type, v, i) ((v).a[(i)])
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#define max(a, b) ((a) > (b) ? (a) : (b))

@@ -1,0 +1,138 @@
+#!/bin/bash
+# Goal: every header compiles alone, repeated, in any order and company, in every standard and with
+# every switch, without a warning, and leaves nothing behind in the user's file.
+# Method: small files made here, compiled with all warnings as errors; `nm` and `-dM -E` where the
+# question is what came out.
+. tests/compile/jobs.sh
+
+c_standards="c99 c11"     cxx_standards="c++11 c++17"
+[ -z "$full" ] || { c_standards="c99 c11 c17 c2x gnu17"; cxx_standards="c++11 c++17 c++20 c++23"; }
+compilers="gcc"; [ -z "$CLANG" ] && note_skip clang "not installed; only gcc was tried" || compilers="gcc clang"
+c_of()   { [ $1 = gcc ] && echo "$CC $CPPFLAGS" || echo "$CLANG $CPPFLAGS"; }
+cxx_of() { [ $1 = gcc ] && echo "$CXX $CPPFLAGS" || echo "$CLANGXX $CPPFLAGS"; }
+knows() { echo 'int x;' | $1 -std=$2 -fsyntax-only -x$3 - 2>/dev/null; }
+
+# ---- each header alone, first and repeated, declared and implemented ----
+for h in $headers; do
+    printf '#include "%s.h"\n#include "%s.h"\ntypedef int kv_user_of_this_file;\n' $h $h > "$out/$h.declare.c"
+    printf '#define %s\n#include "%s.h"\n#include "%s.h"\n' "$(switch_of $h)" $h $h > "$out/$h.implement.c"
+    printf '#include "%s.h"\n#define %s\n#include "%s.h"\n#undef %s\n#include "%s.h"\n' $h "$(switch_of $h)" $h "$(switch_of $h)" $h > "$out/$h.later.c"
+    printf '#include "tests/compile/hostile.h"\n#define %s\n#include "%s.h"\n#if !defined(kv_init) || !defined(kv_size) || !defined(kv_pop)\n#error "a macro of the user is gone"\n#endif\n' "$(switch_of $h)" $h > "$out/$h.hostile.c"
+done
+for compiler in $compilers; do
+    for std in $c_standards; do
+        knows "$(c_of $compiler)" $std c || continue
+        for h in $headers; do
+            for form in declare implement; do
+                job "$h.h, $form, $compiler $std" "$(c_of $compiler) -std=$std $strict_c -I. -fsyntax-only $out/$h.$form.c"
+            done
+        done
+    done
+    for std in $cxx_standards; do
+        knows "$(cxx_of $compiler)" $std c++ || continue
+        for h in $headers; do
+            for form in declare implement; do
+                job "$h.h, $form, $compiler $std" "$(cxx_of $compiler) -std=$std $strict -I. -fsyntax-only -xc++ $out/$h.$form.c"
+            done
+        done
+    done
+    for h in $headers; do
+        job "$h.h, declared and then implemented, $compiler" "$(c_of $compiler) -std=c99 $strict_c -I. -fsyntax-only $out/$h.later.c"
+        job "$h.h after klib and min/max, $compiler" "$(c_of $compiler) -std=c99 $strict_c -I. -fsyntax-only $out/$h.hostile.c"
+        job "$h.h after klib and min/max, C++, $compiler" "$(cxx_of $compiler) -std=c++11 $strict -I. -fsyntax-only -xc++ $out/$h.hostile.c"
+    done
+done
+
+# ---- optimisation finds other warnings (maybe-uninitialized, array-bounds, stringop-overflow) ----
+levels="-O2"; [ -z "$full" ] || levels="-O0 -O1 -O2 -O3 -Os"
+for h in $headers; do
+    for level in $levels; do
+        for compiler in $compilers; do
+            [ -z "$full" ] && [ $compiler = clang ] && continue
+            job "$h.h, $compiler $level" "$(c_of $compiler) -std=c99 $level $strict_c -I. -c -o $out/$h.$compiler$level.o $out/$h.implement.c"
+            [ -z "$full" ] || job "$h.h, $compiler C++ $level" "$(cxx_of $compiler) -std=c++11 $level $strict -I. -c -o $out/$h.$compiler.cxx$level.o -xc++ $out/$h.implement.c"
+        done
+    done
+done
+
+# ---- every order of every two headers; one declared, the other implemented; both implemented ----
+for a in $headers; do
+    for b in $headers; do
+        [ $a = $b ] && continue
+        printf '#include "%s.h"\n#define %s\n#include "%s.h"\n#include "%s.h"\n' $a "$(switch_of $b)" $b $a > "$out/$a-$b.c"
+        printf '#define %s\n#include "%s.h"\n#define %s\n#include "%s.h"\n' "$(switch_of $a)" $a "$(switch_of $b)" $b > "$out/$a+$b.c"
+        job "$a.h declared, then $b.h implemented" "$(c_of gcc) -std=c99 $strict_c -I. -fsyntax-only $out/$a-$b.c"
+        [ -z "$full" ] || job "$a.h implemented, then $b.h implemented" "$(c_of gcc) -std=c99 $strict_c -I. -fsyntax-only $out/$a+$b.c"
+        [ -z "$full" ] || job "$a.h and $b.h implemented, C++" "$(cxx_of gcc) -std=c++11 $strict -I. -fsyntax-only -xc++ $out/$a+$b.c"
+    done
+done
+
+# ---- all of them by KV_IMPLEMENTATION, in both directions ----
+{ echo '#define KV_IMPLEMENTATION'; for h in $headers; do echo "#include \"$h.h\""; done; } > "$out/all.c"
+{ echo "#define KV_IMPLEMENTATION"; for h in $headers; do echo "#include \"$h.h\""; done | tac; } > "$out/all_reversed.c"
+for f in all all_reversed; do
+    job "$f, C99" "$(c_of gcc) -std=c99 $strict_c -I. -fsyntax-only $out/$f.c"
+    job "$f, C++11" "$(cxx_of gcc) -std=c++11 $strict -I. -fsyntax-only -xc++ $out/$f.c"
+done
+
+# ---- -std=c99 where a system header came first and hid POSIX ----
+for first in stdio.h stdlib.h string.h sys/types.h unistd.h pthread.h time.h; do
+    { echo "#include <$first>"; cat "$out/all.c"; } > "$out/after_$(basename $first .h).c"
+    job "strict C99 after <$first>" "$(c_of gcc) -std=c99 $strict_c -I. -fsyntax-only $out/after_$(basename $first .h).c"
+done
+
+# ---- the switches, alone and all together ----
+switches="KV_NO_THREADS KV_NO_STDIO KV_NO_MALLOC KV_NO_FILES KV_NO_LZ4 KV_NO_ZSTD KV_STATIC NDEBUG"
+bare="-DKV_NO_THREADS -DKV_NO_STDIO -DKV_NO_MALLOC -DKV_NO_FILES"
+for h in $headers; do
+    for s in $switches; do
+        job "$h.h with $s" "$(c_of gcc) -std=c99 $strict_c -I. -D$s -fsyntax-only $out/$h.implement.c"
+        if [ -n "$full" ]; then
+            job "$h.h with $s, C++" "$(cxx_of gcc) -std=c++11 $strict -I. -D$s -fsyntax-only -xc++ $out/$h.implement.c"
+            [ -z "$CLANG" ] || job "$h.h with $s, clang" "$CLANG -std=c99 $strict_c -I. -D$s -fsyntax-only $out/$h.implement.c"
+        fi
+    done
+    job "$h.h bare" "$(c_of gcc) -std=c99 $strict_c -I. $bare -fsyntax-only $out/$h.implement.c"
+    job "$h.h bare, C++" "$(cxx_of gcc) -std=c++11 $strict -I. $bare -fsyntax-only -xc++ $out/$h.implement.c"
+done
+
+# ---- every SIMD level compiles, also those that this processor does not run ----
+case $(uname -m) in x86_64|amd64) simd="SCALAR: SSE2: AVX2:-mavx2 AVX512:-mavx512f,-mavx512bw,-mavx512dq,-mavx512vl";; *) simd="SCALAR:";; esac
+for level in $simd; do
+    name=${level%%:*} options=$(echo "${level#*:}" | tr , ' ')
+    for h in $headers; do
+        [ $h = kv ] && continue
+        job "$h.h, $name" "$(c_of gcc) -std=c99 -O1 $strict_c -I. -DKV_SIMD=KV_SIMD_$name $options ${full:+-c -o $out/$h.$name.o} ${quick:+-fsyntax-only} $out/$h.implement.c"
+        [ -z "$full" ] || [ -z "$CLANG" ] || job "$h.h, $name, clang" "$CLANG -std=c99 $strict_c -I. -DKV_SIMD=KV_SIMD_$name $options -fsyntax-only $out/$h.implement.c"
+    done
+done
+
+# ---- nothing stays behind: no macro of ours but KV_ and KVI_, no warning switched off ----
+sort_macros() { awk '{ sub(/\(.*/, "", $2); print $2 }' | sort -u; }
+export -f sort_macros
+for h in $headers; do
+    # what the headers themselves include, by <>, is the baseline
+    cat kv.h kv_simd.h $([ -e $h.h ] && echo $h.h) | sed -n '/KV_CORE_IMPLEMENTED/q;s/^# *include \(<.*>\).*/#include \1/p' | sort -u > "$out/$h.base.c"
+    job "$h.h declares no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base.c | sort_macros > $out/$h.before; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.declare.c | sort_macros > $out/$h.after; comm -13 $out/$h.before $out/$h.after | grep -vE '^(KV_|KVI_)'; true"
+    { echo '#define XXH_INLINE_ALL'; cat kv*.h | sed -n 's/^ *# *include \(<[a-z0-9_/]*\.h>\).*/\1/p' | sort -u | while read -r i; do printf '#if __has_include(%s)\n#include %s\n#endif\n' "$i" "$i"; done; } > "$out/$h.base2.c"
+    job "$h.h implemented leaves no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base2.c | sort_macros > $out/$h.before2; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.implement.c | sort_macros > $out/$h.after2; comm -13 $out/$h.before2 $out/$h.after2 | grep -vE '^(KV_|KVI_)'; grep -x XXH_INLINE_ALL $out/$h.after2; true"
+done
+i=0
+cp "$out/all.c" "$out/all.implement.c"
+for bad in '-Wconversion|unsigned char kv_u(int a); unsigned char kv_u(int a) { return a; }' \
+           '-Wsign-conversion|unsigned kv_u(int a); unsigned kv_u(int a) { return a; }' \
+           '-Wshadow|int kv_u(int a); int kv_u(int a) { { int a = 1; (void)a; } return a; }' \
+           '-Wunused-variable|void kv_u(void); void kv_u(void) { int a; }' \
+           '-Wunused-function|static int kv_u(void) { return 1; }' \
+           '-Wunused-parameter|int kv_u(int a); int kv_u(int a) { return 1; }' \
+           '-Wpedantic|void kv_u(void); void kv_u(void) { };' \
+           '-Wundef|
+#if KV_NOBODY_DEFINES_THIS
+#endif'; do
+    i=$((i + 1))
+    for h in all ${full:+$headers}; do
+        { cat "$out/$h.implement.c"; echo "${bad#*|}"; } > "$out/$h.bad$i.c"
+        job_fails "$h.h leaves ${bad%%|*} as it was" "$(c_of gcc) -std=c99 $strict_c -I. -c -o /dev/null $out/$h.bad$i.c"
+    done
+done
+run_jobs
