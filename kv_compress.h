@@ -327,7 +327,7 @@ typedef struct kvi_compress_context {
 } kvi_compress_context;
 
 typedef struct kvi_compress_place {
-    kvi_compress_context *context;
+    void                 *context;      /* kvi_compress_context; written once, under the lock */
     uint32_t              lock;
     char                  padding[64 - sizeof(void *) - sizeof(uint32_t)];     /* a cache line each */
 } kvi_compress_place;
@@ -396,13 +396,15 @@ KVI_PRIVATE kvi_compress_context *kvi_compress_acquire(kv_compressor *c)
 {
     uint32_t first = kvi_compress_first_place();
     for (uint32_t i = 0; i < KVI_COMPRESS_CONTEXTS; i++) {
-        uint32_t            number = (first + i) % KVI_COMPRESS_CONTEXTS;
-        kvi_compress_place *p = &c->places[number];
+        uint32_t              number = (first + i) % KVI_COMPRESS_CONTEXTS;
+        kvi_compress_place   *p = &c->places[number];
+        kvi_compress_context *x;
         if (!kvi_spin_try(&p->lock)) continue;
-        if (!p->context) p->context = kvi_compress_context_new(c, number);
-        if (p->context) return p->context;
-        kvi_spin_unlock(&p->lock);
-        return NULL;
+        x = (kvi_compress_context *)kvi_peek_ptr(&p->context);
+        if (KVI_LIKELY(x != NULL)) return x;
+        x = kvi_compress_context_new(c, number);
+        if (x) kvi_store_ptr(&p->context, x); else kvi_spin_unlock(&p->lock);
+        return x;
     }
     return kvi_compress_context_new(c, KVI_COMPRESS_CONTEXTS);
 }
@@ -905,7 +907,7 @@ KVI_COMPRESS_DEFINE void kv_compressor_close(kv_compressor *c)
     kv_allocator a;
     if (!c) return;
     a = c->options.allocator;
-    for (uint32_t i = 0; i < KVI_COMPRESS_CONTEXTS; i++) if (c->places[i].context) kvi_compress_context_free(c, c->places[i].context);
+    for (uint32_t i = 0; i < KVI_COMPRESS_CONTEXTS; i++) if (c->places[i].context) kvi_compress_context_free(c, (kvi_compress_context *)c->places[i].context);
 #if KVI_LZ4
     kvi_lz4_close_dictionary(c);
 #endif
@@ -1019,6 +1021,489 @@ KVI_COMPRESS_DEFINE kv_status kv_codec_unpack(kv_compressor *c, kv_codec codec, 
     kvi_compress_release(c, x);
     if (s == KV_ERR_CORRUPT) return kvi_unpack_damaged(c, false);
     return s < 0 ? kvi_compress_error(c, s, NULL) : s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>wrapper   a store around a store
+
+   A set: take a context, pack into its buffer, hand that to inner. A get: inner shows its bytes (view,
+   or a copy where it cannot), checksum and header are checked, and the value is unpacked straight into
+   the caller's buffer; a value that was stored as it is is never copied in between.
+   No lock of ours is held while inner or a callback runs, only a context, which nobody waits for.   */
+
+struct kv_compressed {
+    kv_store       store;
+    kv_store      *inner;
+    kv_compressor *compressor;
+    kvi_error      error;
+    uint32_t       failed_here;         /* 1: the last failure was ours, 0: it was inner's */
+    char           name[128];
+};
+
+KVI_INLINE kv_compressed *kvi_compressed_of(kv_store *s) { return (kv_compressed *)(void *)s; }
+
+/* A status of inner's on its way out. */
+KVI_INLINE kv_status kvi_compressed_pass(kv_compressed *c, kv_status s)
+{
+    if (KVI_UNLIKELY(s < 0)) kvi_poke_u32(&c->failed_here, 0);
+    return s;
+}
+/* A failure of ours, about a key (or none where its data is NULL), in the words of the compressor. */
+KVI_PRIVATE kv_status kvi_compressed_fail(kv_compressed *c, kv_status s, kv_slice key, const char *what)
+{
+    kvi_text t = kvi_error_begin(&c->error);
+    if (key.data) { kvi_text_add(&t, "key "); kvi_text_key(&t, key); kvi_text_add(&t, ": "); }
+    kvi_text_add(&t, what ? what : kv_status_text(s));
+    kvi_poke_u32(&c->failed_here, 1);
+    return kvi_error_end(&c->error, s);
+}
+/* A failure of unpacking: the compressor has the words, unless it was the caller's fixed buffer. */
+KVI_PRIVATE kv_status kvi_compressed_fail_unpack(kv_compressed *c, kv_status s, kv_slice key)
+{
+    return kvi_compressed_fail(c, s, key, kvi_error_text(&c->compressor->error));
+}
+
+KVI_PRIVATE void kvi_compress_count(kvi_compress_context *x, size_t raw_bytes, size_t packed_bytes, bool stored)
+{
+    kvi_poke_u64(&x->stats.raw_bytes, x->stats.raw_bytes + raw_bytes);
+    kvi_poke_u64(&x->stats.packed_bytes, x->stats.packed_bytes + packed_bytes);
+    kvi_poke_u64(&x->stats.values, x->stats.values + 1);
+    if (stored) kvi_poke_u64(&x->stats.values_raw, x->stats.values_raw + 1);
+}
+
+/* ---- writing ---- */
+
+KVI_PRIVATE kv_status kvi_compressed_check(kv_compressed *c, const kv_pair *pair)
+{
+    kv_status s = kv_check_value(pair->value);
+    if (s == KV_OK && pair->value.size > c->compressor->options.size_max) s = KV_ERR_TOO_LARGE;
+    if (KVI_LIKELY(s == KV_OK)) return KV_OK;
+    return kvi_compressed_fail(c, s, pair->key.size <= KV_KEY_SIZE_MAX ? pair->key : kv_bytes(NULL, 0),
+                               s == KV_ERR_TOO_LARGE ? "value is over size_max, or over KV_VALUE_SIZE_MAX" : NULL);
+}
+
+/* Pack behind what x->packed holds. */
+KVI_PRIVATE kv_status kvi_compressed_pack(kv_compressed *c, kvi_compress_context *x, kv_slice raw)
+{
+    size_t    needed = x->packed.size + raw.size + KVI_PACKED_STORED_BYTES, capacity = x->packed.capacity * 2;
+    kv_status s = KV_OK;
+    if (needed > x->packed.capacity) s = kv_buf_reserve(&x->packed, needed > capacity ? needed : capacity);
+    if (s == KV_OK) {
+        size_t wrote = kvi_pack(c->compressor, x, raw, (uint8_t *)x->packed.data + x->packed.size, &s);
+        if (s == KV_OK) x->packed.size += wrote;
+    }
+    return s;
+}
+KVI_INLINE bool kvi_packed_is_stored(kv_slice packed) { return *(const uint8_t *)packed.data == 0; }
+
+KVI_PRIVATE kv_status kvi_compressed_set(kv_store *store, kv_slice key, kv_slice value)
+{
+    kv_compressed        *c = kvi_compressed_of(store);
+    kvi_compress_context *x;
+    kv_pair               pair;
+    kv_status             s;
+    pair.key = key;
+    pair.value = value;
+    s = kvi_compressed_check(c, &pair);
+    if (s < 0) return s;
+    x = kvi_compress_acquire(c->compressor);
+    if (!x) return kvi_compressed_fail(c, KV_ERR_NO_MEMORY, key, NULL);
+    x->packed.size = 0;
+    s = kvi_compressed_pack(c, x, value);
+    if (s < 0) s = kvi_compressed_fail(c, s, key, NULL);
+    else {
+        s = kvi_compressed_pass(c, kv_set(c->inner, key, kv_buf_slice(&x->packed)));
+        if (s >= 0) kvi_compress_count(x, value.size, x->packed.size, kvi_packed_is_stored(kv_buf_slice(&x->packed)));
+    }
+    kvi_compress_release(c->compressor, x);
+    return s;
+}
+
+/* All values are packed into one buffer, and then go to inner as one batch, so that a batch is as
+   atomic as inner makes it. While the buffer grows the pairs hold sizes alone. */
+KVI_PRIVATE kv_status kvi_compressed_pack_batch(kv_compressed *c, kvi_compress_context *x, const kv_pair *pairs, size_t count)
+{
+    kv_pair   *packed;
+    uint8_t   *at;
+    kv_status  s = count <= SIZE_MAX / sizeof *pairs ? kv_buf_reserve(&x->pairs, count * sizeof *pairs) : KV_ERR_NO_MEMORY;
+    if (s < 0) return kvi_compressed_fail(c, s, kv_bytes(NULL, 0), NULL);
+    packed = (kv_pair *)x->pairs.data;
+    x->packed.size = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t before = x->packed.size;
+        s = kvi_compressed_check(c, &pairs[i]);
+        if (s < 0) return s;
+        s = kvi_compressed_pack(c, x, pairs[i].value);
+        if (s < 0) return kvi_compressed_fail(c, s, pairs[i].key, NULL);
+        packed[i].key = pairs[i].key;
+        packed[i].value.size = x->packed.size - before;
+    }
+    at = (uint8_t *)x->packed.data;
+    for (size_t i = 0; i < count; i++) {
+        packed[i].value.data = at;
+        at += packed[i].value.size;
+    }
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_compressed_batch_set(kv_store *store, const kv_pair *pairs, size_t count)
+{
+    kv_compressed        *c = kvi_compressed_of(store);
+    kvi_compress_context *x = kvi_compress_acquire(c->compressor);
+    kv_status             s;
+    if (!x) return kvi_compressed_fail(c, KV_ERR_NO_MEMORY, kv_bytes(NULL, 0), NULL);
+    s = kvi_compressed_pack_batch(c, x, pairs, count);
+    if (s == KV_OK) {
+        const kv_pair *packed = (const kv_pair *)x->pairs.data;
+        s = kvi_compressed_pass(c, kv_batch_set(c->inner, packed, count));
+        for (size_t i = 0; s >= 0 && i < count; i++) kvi_compress_count(x, pairs[i].value.size, packed[i].value.size, kvi_packed_is_stored(packed[i].value));
+    }
+    kvi_compress_release(c->compressor, x);
+    return s;
+}
+
+KVI_PRIVATE kv_status kvi_compressed_remove(kv_store *store, kv_slice key)
+{
+    kv_compressed *c = kvi_compressed_of(store);
+    return kvi_compressed_pass(c, kv_delete(c->inner, key));
+}
+KVI_PRIVATE kv_status kvi_compressed_batch_remove(kv_store *store, const kv_slice *keys, size_t count)
+{
+    kv_compressed *c = kvi_compressed_of(store);
+    return kvi_compressed_pass(c, kv_batch_delete(c->inner, keys, count));
+}
+
+/* ---- reading ---- */
+
+typedef struct kvi_compressed_visit {
+    kv_compressed *c;
+    kv_buf        *value;               /* get: where it goes */
+    kv_visit_fn    visit;               /* view and scan: whom to show it to */
+    void          *user;
+    kv_status      status;
+} kvi_compressed_visit;
+
+KVI_PRIVATE kvi_compressed_visit kvi_compressed_visit_of(kv_compressed *c, kv_buf *value, kv_visit_fn visit, void *user)
+{
+    kvi_compressed_visit v;
+    v.c = c; v.value = value; v.visit = visit; v.user = user; v.status = KV_OK;
+    return v;
+}
+
+KVI_PRIVATE bool kvi_compressed_take(void *user, kv_slice key, kv_slice packed)
+{
+    kvi_compressed_visit *v = (kvi_compressed_visit *)user;
+    v->status = kvi_unpack(v->c->compressor, NULL, packed, v->value);
+    if (KVI_UNLIKELY(v->status < 0)) v->status = kvi_compressed_fail_unpack(v->c, v->status, key);
+    return false;
+}
+
+/* Unpack into a context's buffer and show it; the context is ours until visit returns. */
+KVI_PRIVATE bool kvi_compressed_show_unpacked(kvi_compressed_visit *v, kv_slice key, const kvi_packed *p)
+{
+    kv_compressor        *c = v->c->compressor;
+    kvi_compress_context *x = kvi_compress_acquire(c);
+    bool                  more = false;
+    if (!x) { v->status = kvi_compressed_fail(v->c, KV_ERR_NO_MEMORY, key, NULL); return false; }
+    v->status = kv_buf_reserve(&x->raw, p->raw_size);
+    if (v->status < 0) v->status = kvi_compressed_fail(v->c, v->status, key, NULL);
+    else {
+        v->status = kvi_unpack_payload(c, x, p, (uint8_t *)x->raw.data);
+        if (v->status < 0) v->status = kvi_compressed_fail_unpack(v->c, v->status, key);
+        else more = v->visit(v->user, key, kv_bytes(x->raw.data, p->raw_size));
+    }
+    kvi_compress_release(c, x);
+    return more;
+}
+KVI_PRIVATE bool kvi_compressed_show(void *user, kv_slice key, kv_slice packed)
+{
+    kvi_compressed_visit *v = (kvi_compressed_visit *)user;
+    kvi_packed            p;
+    v->status = kvi_unpack_header(v->c->compressor, packed, &p);
+    if (KVI_UNLIKELY(v->status < 0)) { v->status = kvi_compressed_fail_unpack(v->c, v->status, key); return false; }
+    if (kvi_packed_is_stored(packed)) return v->visit(v->user, key, p.payload);
+    return kvi_compressed_show_unpacked(v, key, &p);
+}
+
+/* Let inner show the bytes of a key to fn; where it can only copy, the copy is made in a context. */
+KVI_PRIVATE kv_status kvi_compressed_inner_view(kv_compressed *c, kv_slice key, kv_visit_fn fn, kvi_compressed_visit *v)
+{
+    kvi_compress_context *x;
+    kv_status             s;
+    if (KVI_LIKELY(c->inner->ops->view != NULL)) s = kvi_compressed_pass(c, kv_view(c->inner, key, fn, v));
+    else {
+        x = kvi_compress_acquire(c->compressor);
+        if (!x) return kvi_compressed_fail(c, KV_ERR_NO_MEMORY, key, NULL);
+        s = kvi_compressed_pass(c, kv_get(c->inner, key, &x->packed));
+        if (s == KV_OK) (void)fn(v, key, kv_buf_slice(&x->packed));
+        kvi_compress_release(c->compressor, x);
+    }
+    return s == KV_OK ? v->status : s;
+}
+
+KVI_PRIVATE kv_status kvi_compressed_get(kv_store *store, kv_slice key, kv_buf *value)
+{
+    kvi_compressed_visit v = kvi_compressed_visit_of(kvi_compressed_of(store), value, NULL, NULL);
+    return kvi_compressed_inner_view(v.c, key, kvi_compressed_take, &v);
+}
+KVI_PRIVATE kv_status kvi_compressed_view(kv_store *store, kv_slice key, kv_visit_fn visit, void *user)
+{
+    kvi_compressed_visit v = kvi_compressed_visit_of(kvi_compressed_of(store), NULL, visit, user);
+    return kvi_compressed_inner_view(v.c, key, kvi_compressed_show, &v);
+}
+KVI_PRIVATE kv_status kvi_compressed_exists(kv_store *store, kv_slice key)
+{
+    kv_compressed *c = kvi_compressed_of(store);
+    return kvi_compressed_pass(c, kv_exists(c->inner, key));
+}
+KVI_PRIVATE kv_status kvi_compressed_scan(kv_store *store, const kv_range *range, kv_visit_fn visit, void *user)
+{
+    kvi_compressed_visit v = kvi_compressed_visit_of(kvi_compressed_of(store), NULL, visit, user);
+    kv_status            s = kvi_compressed_pass(v.c, kv_scan(v.c->inner, range, kvi_compressed_show, &v));
+    return s == KV_OK ? v.status : s;
+}
+KVI_PRIVATE kv_status kvi_compressed_count(kv_store *store, const kv_range *range, uint64_t *count)
+{
+    kv_compressed *c = kvi_compressed_of(store);
+    return kvi_compressed_pass(c, kv_count(c->inner, range, count));
+}
+
+/* Some keys of a batch: inner's answers into the context's buffers, and from there to the caller.
+   One value that fails does not keep the others from being delivered. */
+KVI_PRIVATE kv_status kvi_compressed_get_some(kv_compressed *c, kvi_compress_context *x, const kv_slice *keys, size_t count,
+                                              kv_buf *values, kv_status *statuses)
+{
+    kv_status s, result;
+    for (size_t i = 0; i < count; i++) statuses[i] = KV_NOT_FOUND;
+    result = kvi_compressed_pass(c, kv_batch_get(c->inner, keys, count, x->answers, statuses));
+    for (size_t i = 0; i < count; i++) {
+        if (statuses[i] != KV_OK) continue;
+        s = kvi_unpack(c->compressor, x, kv_buf_slice(&x->answers[i]), &values[i]);
+        if (s < 0) statuses[i] = kvi_compressed_fail_unpack(c, s, keys[i]);
+        if (s < 0 && result >= 0) result = s;
+        if (x->answers[i].capacity > KVI_COMPRESS_KEEP_BYTES / KVI_COMPRESS_ANSWERS) kv_buf_free(&x->answers[i]);
+    }
+    return result;
+}
+KVI_PRIVATE kv_status kvi_compressed_batch_get(kv_store *store, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
+{
+    kv_compressed        *c = kvi_compressed_of(store);
+    kvi_compress_context *x = kvi_compress_acquire(c->compressor);
+    kv_status             s, result = KV_OK;
+    if (!x) return kvi_compressed_fail(c, KV_ERR_NO_MEMORY, kv_bytes(NULL, 0), NULL);
+    for (size_t done = 0; done < count; done += KVI_COMPRESS_ANSWERS) {
+        size_t n = count - done < KVI_COMPRESS_ANSWERS ? count - done : KVI_COMPRESS_ANSWERS;
+        s = kvi_compressed_get_some(c, x, keys + done, n, values + done, statuses + done);
+        if (s < 0 && result >= 0) result = s;
+    }
+    kvi_compress_release(c->compressor, x);
+    return result;
+}
+
+/* ---- the rest ---- */
+
+KVI_PRIVATE kv_status kvi_compressed_flush(kv_store *store)
+{
+    kv_compressed *c = kvi_compressed_of(store);
+    return kvi_compressed_pass(c, kv_flush(c->inner));
+}
+KVI_PRIVATE kv_status kvi_compressed_store_stats(kv_store *store, kv_stats *stats)
+{
+    kv_compressed *c = kvi_compressed_of(store);
+    return kvi_compressed_pass(c, kv_store_stats(c->inner, stats));
+}
+KVI_PRIVATE kv_status kvi_compressed_close(kv_store *store)
+{
+    kv_compressed_close(kvi_compressed_of(store));
+    return KV_OK;
+}
+KVI_PRIVATE const char *kvi_compressed_last_error(const kv_store *store)
+{
+    const kv_compressed *c = (const kv_compressed *)(const void *)store;
+    return kvi_peek_u32(&c->failed_here) ? kvi_error_text(&c->error) : kv_last_error(c->inner);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>cursor   inner's cursor, moved by its own raw moves; the value is unpacked when it is asked for
+
+   A value that cannot be unpacked makes the cursor invalid with the reason in its status, so that a
+   loop ends and finds out.                                                                        */
+
+typedef struct kvi_compressed_iter {
+    kv_iter  base;
+    kv_iter *inner;
+    kv_buf   raw;
+    bool     unpacked;                  /* base.value is the current entry's */
+} kvi_compressed_iter;
+
+KVI_INLINE kvi_compressed_iter *kvi_compressed_iter_of(kv_iter *i) { return (kvi_compressed_iter *)(void *)i; }
+KVI_INLINE void kvi_compressed_iter_moved(kvi_compressed_iter *i)
+{
+    i->base.valid = i->inner->valid;
+    i->base.status = kvi_compressed_pass(kvi_compressed_of(i->base.store), i->inner->status);
+    i->base.key = i->inner->key;
+    i->unpacked = false;
+}
+KVI_INLINE kv_iter *kvi_compressed_iter_before_seek(kvi_compressed_iter *i)
+{
+    i->inner->valid = false;
+    i->inner->status = KV_OK;
+    return i->inner;
+}
+KVI_PRIVATE void kvi_compressed_iter_seek(kv_iter *iter, kv_slice key)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    i->inner->ops->seek(kvi_compressed_iter_before_seek(i), key);
+    kvi_compressed_iter_moved(i);
+}
+KVI_PRIVATE void kvi_compressed_iter_seek_before(kv_iter *iter, kv_slice key)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    i->inner->ops->seek_before(kvi_compressed_iter_before_seek(i), key);
+    kvi_compressed_iter_moved(i);
+}
+KVI_PRIVATE void kvi_compressed_iter_last(kv_iter *iter)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    i->inner->ops->last(kvi_compressed_iter_before_seek(i));
+    kvi_compressed_iter_moved(i);
+}
+KVI_PRIVATE void kvi_compressed_iter_next(kv_iter *iter)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    i->inner->ops->next(i->inner);
+    kvi_compressed_iter_moved(i);
+}
+KVI_PRIVATE void kvi_compressed_iter_prev(kv_iter *iter)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    i->inner->ops->prev(i->inner);
+    kvi_compressed_iter_moved(i);
+}
+KVI_PRIVATE kv_slice kvi_compressed_iter_value(kv_iter *iter)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    kv_compressed       *c = kvi_compressed_of(iter->store);
+    kv_slice             packed;
+    kv_status            s;
+    if (i->unpacked) return i->base.value;
+    packed = i->inner->ops->value ? i->inner->ops->value(i->inner) : i->inner->value;
+    s = i->inner->status < 0 ? kvi_compressed_pass(c, i->inner->status) : KV_OK;
+    if (s == KV_OK) {
+        s = kvi_unpack(c->compressor, NULL, packed, &i->raw);
+        if (s < 0) s = kvi_compressed_fail_unpack(c, s, i->base.key);
+    }
+    if (s < 0) {
+        i->base.valid = false;
+        i->base.status = s;
+        return kv_bytes(NULL, 0);
+    }
+    i->unpacked = true;
+    i->base.value = kv_buf_slice(&i->raw);
+    return i->base.value;
+}
+KVI_PRIVATE void kvi_compressed_iter_close(kv_iter *iter)
+{
+    kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
+    kv_allocator         a = i->base.allocator;
+    kv_iter_close(i->inner);
+    kv_buf_free(&i->raw);
+    kvi_free(&a, i, sizeof *i);
+}
+
+KVI_PRIVATE kv_status kvi_compressed_iter_open(kv_store *store, kv_iter **iter)
+{
+    static const kv_iter_ops ops = {
+        kvi_compressed_iter_seek, kvi_compressed_iter_seek_before, kvi_compressed_iter_last,
+        kvi_compressed_iter_next, kvi_compressed_iter_prev, kvi_compressed_iter_value, kvi_compressed_iter_close
+    };
+    kv_compressed       *c = kvi_compressed_of(store);
+    const kv_allocator  *a = &c->compressor->options.allocator;
+    kvi_compressed_iter *i;
+    kv_status            s;
+    if (!c->inner->ops->iter_open) return kvi_compressed_fail(c, KV_ERR_UNSUPPORTED, kv_bytes(NULL, 0), NULL);
+    i = (kvi_compressed_iter *)kvi_alloc_zero(a, sizeof *i);
+    if (!i) return kvi_compressed_fail(c, KV_ERR_NO_MEMORY, kv_bytes(NULL, 0), NULL);
+    s = kvi_compressed_pass(c, c->inner->ops->iter_open(c->inner, &i->inner));
+    if (s < 0) { kvi_free(a, i, sizeof *i); return s; }
+    i->base.ops = &ops;
+    i->base.store = store;
+    i->base.allocator = i->raw.allocator = *a;
+    *iter = &i->base;
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>api   the wrapper's own calls                                                                 */
+
+KVI_COMPRESS_DEFINE kv_status kv_compressed_open(kv_store *inner, const kv_compress_options *options, kv_compressed **compressed)
+{
+    static const kv_store_ops ops = {
+        kvi_compressed_get, kvi_compressed_set, kvi_compressed_remove, kvi_compressed_exists, kvi_compressed_view,
+        kvi_compressed_batch_get, kvi_compressed_batch_set, kvi_compressed_batch_remove, kvi_compressed_scan, kvi_compressed_count,
+        kvi_compressed_iter_open, kvi_compressed_flush, kvi_compressed_close, kvi_compressed_store_stats, kvi_compressed_last_error
+    };
+    kv_compressor *compressor;
+    kv_compressed *c;
+    kvi_text       name;
+    kv_status      s;
+    if (!compressed) return KV_ERR_INVALID;
+    *compressed = NULL;
+    if (!inner) return kvi_compressor_refuse(options, KV_ERR_INVALID, "inner: there must be a store");
+    s = kv_compressor_open(options, &compressor);
+    if (s < 0) return s;
+    c = (kv_compressed *)kvi_alloc_zero(&compressor->options.allocator, sizeof *c);
+    if (!c) {
+        kv_compressor_close(compressor);
+        return kvi_compressor_refuse(options, KV_ERR_NO_MEMORY, NULL);
+    }
+    name = kvi_text_over(c->name, sizeof c->name);
+    kvi_text_add(&name, "compressed(");
+    kvi_text_add(&name, kv_store_name(inner));
+    kvi_text_char(&name, ')');
+    c->store.ops = &ops;
+    c->store.name = c->name;
+    c->store.caps = inner->caps;
+    c->inner = inner;
+    c->compressor = compressor;
+    *compressed = c;
+    return KV_OK;
+}
+
+KVI_COMPRESS_DEFINE void kv_compressed_close(kv_compressed *c)
+{
+    kv_allocator   a;
+    kv_compressor *compressor;
+    if (!c) return;
+    compressor = c->compressor;
+    a = compressor->options.allocator;
+    kvi_free(&a, c, sizeof *c);
+    kv_compressor_close(compressor);
+}
+
+KVI_COMPRESS_DEFINE kv_store      *kv_compressed_store(kv_compressed *c) { return c ? &c->store : NULL; }
+KVI_COMPRESS_DEFINE kv_store      *kv_compressed_inner(kv_compressed *c) { return c ? c->inner : NULL; }
+KVI_COMPRESS_DEFINE kv_codec       kv_compressed_codec(kv_compressed *c) { return c ? c->compressor->options.codec : KV_CODEC_DEFAULT; }
+KVI_COMPRESS_DEFINE kv_compressor *kv_compressed_compressor(kv_compressed *c) { return c ? c->compressor : NULL; }
+
+KVI_PRIVATE void kvi_compress_stats_add(kv_compress_stats *sum, const kv_compress_stats *part)
+{
+    sum->raw_bytes += kvi_peek_u64(&part->raw_bytes);
+    sum->packed_bytes += kvi_peek_u64(&part->packed_bytes);
+    sum->values += kvi_peek_u64(&part->values);
+    sum->values_raw += kvi_peek_u64(&part->values_raw);
+}
+KVI_COMPRESS_DEFINE kv_status kv_compressed_stats(kv_compressed *c, kv_compress_stats *stats)
+{
+    kv_compress_stats sum;
+    if (!c || !stats) return KV_ERR_INVALID;
+    memset(&sum, 0, sizeof sum);
+    kvi_compress_stats_add(&sum, &c->compressor->past);
+    for (uint32_t i = 0; i < KVI_COMPRESS_CONTEXTS; i++) {
+        kvi_compress_context *x = (kvi_compress_context *)kvi_load_ptr(&c->compressor->places[i].context);
+        if (x) kvi_compress_stats_add(&sum, &x->stats);
+    }
+    *stats = sum;
+    return KV_OK;
 }
 
 #endif /* KV_COMPRESS_IMPLEMENTATION */
