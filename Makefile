@@ -180,3 +180,6 @@ uninstall:
 
 clean:
 	rm -rf $(BUILD)
+
+# ---- other platforms: firmware, WebAssembly, Windows, big-endian ----
+-include tests/port/port.mk

@@ -24,6 +24,8 @@
        KV_STATIC            everything is static: a private copy for this file
        KV_NO_THREADS        no lock, no atomic, no thread: bare metal, WebAssembly
        KV_NO_MALLOC         malloc is not referenced; every object must then be given an allocator
+       KV_DEFAULT_RESIZE(memory, old_size, new_size)
+                            what the allocator {0} does, instead of malloc: see kv_allocator
        KV_NO_STDIO          nothing of stdio.h is referenced (the library never prints; this is a promise)
        KV_NO_FILES          the operating system's files are not referenced; give a kv_io where one is needed
        KV_ASSERT(x)         replaces assert(x)
@@ -150,7 +152,8 @@ KV_API kv_status kv_check_value(kv_slice value);
 
 /* ---- memory ---- */
 
-/* Where an object's memory comes from. {0} is malloc (KV_ERR_NO_MEMORY under KV_NO_MALLOC).
+/* Where an object's memory comes from. {0} is malloc (KV_ERR_NO_MEMORY under KV_NO_MALLOC), or
+   KV_DEFAULT_RESIZE.
    resize    old_size 0: allocate (memory is NULL); new_size 0: free, and return NULL; else as realloc.
              old_size is always what was asked for. NULL for "no", the old block then stays as it was.
              Results are aligned for any type up to 16 bytes (8 on machines of 32 bits).
@@ -1098,7 +1101,9 @@ KVI_CORE const char *kv_status_text(kv_status s)
 KVI_PRIVATE void *kvi_resize(const kv_allocator *a, void *memory, size_t old_size, size_t new_size)
 {
     if (a && a->resize) return a->resize(a->user, memory, old_size, new_size);
-#if !defined(KV_NO_MALLOC)
+#if defined(KV_DEFAULT_RESIZE)
+    return KV_DEFAULT_RESIZE(memory, old_size, new_size);
+#elif !defined(KV_NO_MALLOC)
     if (new_size == 0) { free(memory); return NULL; }
     return realloc(memory, new_size);
 #else

@@ -8,7 +8,7 @@
        ./unit_mem                 every test
        ./unit_mem ttl             those whose name has "ttl" in it
        KV_TEST_SEED=7 ./unit_mem  the random ones from seed 7 (the seed of a run is printed)
-       KV_TEST_SCALE=10 ...       ten times the work; 0.1: a tenth of it
+       KV_TEST_SCALE=10 ...       ten times the work; 0.1: a tenth of it (-DTEST_SCALE=0.1 where there is no environment)
 
    CONTENTS   >>check >>random >>allocator >>model >>keys >>files >>main */
 #ifndef KV_TEST_H
@@ -24,6 +24,9 @@
 #define TEST_UNUSED __attribute__((unused))
 #else
 #define TEST_UNUSED
+#endif
+#ifndef TEST_SCALE
+#define TEST_SCALE 1.0
 #endif
 
 /* ------------------------------------------------------------------------------------------------
@@ -110,7 +113,7 @@ static TEST_UNUSED test_rng test_rng_new(void)
     for (c = test_current ? test_current->name : ""; *c; c++) r.state = r.state * 31 + (uint8_t)*c;
     return r;
 }
-static TEST_UNUSED double test_scale(void) { const char *s = getenv("KV_TEST_SCALE"); return s ? atof(s) : 1.0; }
+static TEST_UNUSED double test_scale(void) { const char *s = getenv("KV_TEST_SCALE"); return s ? atof(s) : TEST_SCALE; }
 static TEST_UNUSED size_t test_scaled(size_t count) { double n = (double)count * test_scale(); return n < 1 ? 1 : (size_t)n; }
 
 /* ------------------------------------------------------------------------------------------------

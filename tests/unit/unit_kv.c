@@ -13,7 +13,7 @@ TEST(status, every_one_has_a_text_and_so_has_any_other_number)
         CHECK(!strcmp(text, "unknown status") == (s < -13 || s > 3));
         for (int t = -13; t < s && s <= 3; t++) CHECK(strcmp(text, kv_status_text((kv_status)t)) != 0);
     }
-    CHECK(!strcmp(kv_status_text((kv_status)-2000000000), "unknown status"));
+    CHECK(!strcmp(kv_status_text((kv_status)-100), "unknown status"));
     CHECK(!strcmp(kv_status_text(KV_NOT_FOUND), "key not found"));
 }
 TEST_MAIN()

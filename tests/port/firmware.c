@@ -1,0 +1,45 @@
+/* firmware.c - the board under the firmware tests: fixed memory for the library, and faults that end
+   the run instead of hanging it. The test kit itself may use malloc and printf; they are picolibc's. */
+#define KV_NO_THREADS
+#define KV_NO_MALLOC
+#define KV_NO_STDIO
+#define KV_NO_FILES
+#define KV_STATIC
+#define KV_CORE_IMPLEMENTATION
+#include "../../kv.h"
+#include "firmware.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifndef FIRMWARE_MEMORY
+#define FIRMWARE_MEMORY (6u << 20)      /* bytes for all objects of the library together */
+#endif
+
+static unsigned char memory[FIRMWARE_MEMORY];
+static kv_arena      arena;
+static kv_allocator  fixed;
+
+void *firmware_resize(void *block, size_t old_size, size_t new_size)
+{
+    if (!fixed.resize) fixed = kv_arena_init(&arena, memory, sizeof memory);
+    return fixed.resize(fixed.user, block, old_size, new_size);
+}
+
+#if defined(__arm__)
+/* A Cortex-M0 faults on every unaligned access; the larger core that the tests run on does so too once
+   this bit is set (ARMv7-M manual, B3.2.8: CCR.UNALIGN_TRP). */
+__attribute__((constructor(101))) static void trap_unaligned(void)
+{
+    *(volatile uint32_t *)0xE000ED14u |= 8u;
+}
+void arm_hardfault_isr(void);
+void arm_hardfault_isr(void)
+{
+    printf("FAIL hard fault\n");
+    _Exit(3);
+}
+void arm_usagefault_isr(void);
+void arm_usagefault_isr(void) { arm_hardfault_isr(); }
+void arm_busfault_isr(void);
+void arm_busfault_isr(void) { arm_hardfault_isr(); }
+#endif

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Run a program on the machine it was built for: on.sh TARGET PROGRAM ARGUMENT...
+target=$1 program=$2
+shift 2
+case $target in
+m0|m3)
+    exec qemu-system-arm -M mps2-an385 -nographic -monitor none -serial none \
+        -semihosting-config "enable=on,target=native,arg=${program##*/}${1:+,arg=$1}" -kernel "$program";;
+rv32)
+    exec qemu-system-riscv32 -M virt -m 64M -bios none -nographic -monitor none -serial none \
+        -semihosting-config "enable=on,target=native,arg=${program##*/}${1:+,arg=$1}" -kernel "$program";;
+wasm|wasm-simd)
+    files=$program.files
+    rm -rf "$files"; mkdir -p "$files"
+    exec node --no-warnings "$(dirname "$0")/wasi.mjs" "$program" "$files" "$@";;
+windows)
+    WINEPREFIX=$(cd "$(dirname "$program")/.." && pwd)/wine
+    WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= DISPLAY=
+    export WINEPREFIX WINEDEBUG WINEDLLOVERRIDES DISPLAY
+    wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
+    [ -d "$WINEPREFIX" ] || { mkdir -p "$WINEPREFIX"; "$wine" cmd /c exit >/dev/null 2>&1; }
+    exec "$wine" "$program" "$@";;
+s390x)  exec qemu-s390x-static "$program" "$@";;
+mips)   exec qemu-mips-static "$program" "$@";;
+armhf)  exec qemu-arm-static "$program" "$@";;
+*)      exec "$program" "$@";;
+esac

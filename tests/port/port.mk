@@ -1,0 +1,45 @@
+# The other platforms: `make test-firmware`, `test-wasm`, `test-windows`, `test-bigendian`, `sizes`.
+# tests/port/deps.sh installs the tools; a target whose tools are missing is skipped and says so.
+
+PORT          := tests/port
+PORT_BUILD    := $(BUILD)/port
+PORT_SOURCES  := $(call pick,$(sort $(wildcard tests/unit/*.c)))
+PORT_SCRIPTS  := $(wildcard $(PORT)/*.sh $(PORT)/*.h $(PORT)/firmware.c $(PORT)/wasi.mjs)
+PORT_FIRMWARE := m0 m3 rv32
+PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf
+
+.PHONY: test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
+.SECONDARY:
+
+port-sources:
+	@BUILD="$(BUILD)" CC="$(CC)" sh $(PORT)/sources.sh
+
+define port_rules
+$(PORT_BUILD)/$(1)/codecs.a: $(PORT)/build.sh | port-sources; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) codecs $$@
+$(PORT_BUILD)/$(1)/$(1).%.sh: tests/unit/%.c  $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
+$(PORT_BUILD)/$(1)/$(1).%.sh: tests/model/%.c $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
+$(PORT_BUILD)/$(1)/$(1).%.sh: tests/crash/%.c $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
+$(PORT_BUILD)/$(1)/$(1).%.sh: $(PORT)/%.c     $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
+.PHONY: port-$(1)
+port-$(1): $(PORT_SOURCES:tests/unit/%.c=$(PORT_BUILD)/$(1)/$(1).%.sh)
+endef
+$(foreach t,$(PORT_ALL),$(eval $(call port_rules,$(t))))
+
+# $(call port_test,targets,more programs): build and run every unit test on each target that is there
+port_there = $(shell for t in $(1); do BUILD="$(BUILD)" sh $(PORT)/build.sh $$t there >/dev/null && echo $$t; done)
+define port_test
+@for t in $(1); do BUILD="$(BUILD)" sh $(PORT)/build.sh $$t there; done; true
+-@there='$(call port_there,$(1))'; [ -z "$$there" ] || $(MAKE) --no-print-directory -k -j$(JOBS) $(addprefix port-,$(call port_there,$(1)))
+@list='$(foreach t,$(call port_there,$(1)),$(PORT_SOURCES:tests/unit/%.c=$(PORT_BUILD)/$(t)/$(t).%.sh)) $(2)'; \
+ if [ -n "$${list# }" ]; then BUILD="$(BUILD)" JOBS=$(JOBS) bash tests/run $$list; else echo "0 passed, 0 failed"; fi
+endef
+
+test-firmware: port-sources
+	$(call port_test,$(PORT_FIRMWARE))
+test-wasm: port-sources
+	$(call port_test,wasm wasm-simd)
+test-windows: port-sources
+	$(call port_test,windows)
+test-bigendian: port-sources
+	$(call port_test,s390x mips armhf)
+test-ports: test-firmware test-wasm test-windows test-bigendian
