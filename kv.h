@@ -2310,7 +2310,8 @@ KVI_CORE const kv_io *kv_io_default(void)
    others may rename and remove them meanwhile. There is no syncing of directories that a program
    without special rights may ask for; NTFS journals its names, and renames here are written through.
    Locks of Windows forbid reading, so a lock covers one byte far behind the process id in the file. A
-   file that somebody has mapped cannot be replaced or removed: KV_ERR_IO. */
+   file that somebody has mapped cannot be replaced or removed, one that is open cannot be replaced:
+   KV_ERR_IO. An open file that is removed may keep its name until it is closed. */
 
 #define KVI_WINDOWS_PATH 4096       /* UTF-16 units, with the prefix and the final 0 */
 #define KVI_WINDOWS_TRIES 6         /* of rename and remove, against virus scanners and indexers that look at new files: 63 ms in all */

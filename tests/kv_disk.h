@@ -42,7 +42,6 @@
 
 #include "kv_test.h"
 #include <errno.h>
-#include <pthread.h>
 
 #define DISK_NAME_MAX 63
 #define DISK_SECTOR   512u
@@ -215,7 +214,7 @@ typedef struct disk {
     size_t        violations;
     char          violation[200];
     kv_io         io;
-    pthread_mutex_t mutex;
+    kvi_mutex     mutex;
 } disk;
 
 typedef struct disk_handle { disk *owner; uint32_t node; bool writable, closed, is_lock; char path[256]; struct disk_handle *next; } disk_handle;
@@ -394,7 +393,7 @@ static disk *disk_new_state(void)
     memset(d, 0, sizeof *d);
     disk_node_at(d, 0)->is_dir = true;          /* node 0: the root */
     d->recording = true;
-    pthread_mutex_init(&d->mutex, NULL);
+    (void)kvi_mutex_init(&d->mutex);
     return d;
 }
 static TEST_UNUSED void disk_free(disk *d)
@@ -412,7 +411,7 @@ static TEST_UNUSED void disk_free(disk *d)
     free(d->locks);
     free(d->mappings);
     disk_free(d->start);
-    pthread_mutex_destroy(&d->mutex);
+    kvi_mutex_destroy(&d->mutex);
     free(d);
 }
 
@@ -639,9 +638,9 @@ static uint64_t disk_used_bytes_locked(const disk *d)
 static TEST_UNUSED uint64_t disk_used_bytes(disk *d)
 {
     uint64_t total;
-    pthread_mutex_lock(&d->mutex);
+    kvi_mutex_lock(&d->mutex);
     total = disk_used_bytes_locked(d);
-    pthread_mutex_unlock(&d->mutex);
+    kvi_mutex_unlock(&d->mutex);
     return total;
 }
 
@@ -677,8 +676,8 @@ static disk_node *disk_lookup(disk *d, const char *path, disk_name *name)
 {
     return disk_walk(d, path, name) && name->node != UINT32_MAX ? d->nodes[name->node] : NULL;
 }
-static disk *disk_enter(void *user) { disk *d = (disk *)user; pthread_mutex_lock(&d->mutex); return d; }
-static kv_status disk_leave(disk *d, kv_status s) { pthread_mutex_unlock(&d->mutex); return s; }
+static disk *disk_enter(void *user) { disk *d = (disk *)user; kvi_mutex_lock(&d->mutex); return d; }
+static kv_status disk_leave(disk *d, kv_status s) { kvi_mutex_unlock(&d->mutex); return s; }
 
 static disk_handle *disk_handle_new(disk *d, uint32_t node, bool writable, const char *path)
 {

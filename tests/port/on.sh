@@ -19,7 +19,8 @@ windows)
     export WINEPREFIX WINEDEBUG WINEDLLOVERRIDES DISPLAY
     wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
     [ -d "$WINEPREFIX" ] || { mkdir -p "$WINEPREFIX"; "$wine" cmd /c exit >/dev/null 2>&1; }
-    exec "$wine" "$program" "$@";;
+    { "$wine" "$program" "$@"; echo $? > "$program.status"; } | tr -d '\r'
+    exit "$(cat "$program.status")";;
 s390x)  exec qemu-s390x-static "$program" "$@";;
 mips)   exec qemu-mips-static "$program" "$@";;
 armhf)  exec qemu-arm-static "$program" "$@";;

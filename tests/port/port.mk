@@ -6,6 +6,7 @@ PORT_BUILD    := $(BUILD)/port
 PORT_SOURCES  := $(call pick,$(sort $(wildcard tests/unit/*.c)))
 PORT_SCRIPTS  := $(wildcard $(PORT)/*.sh $(PORT)/*.h $(PORT)/firmware.c $(PORT)/wasi.mjs)
 PORT_FIRMWARE := m0 m3 rv32
+PORT_HOSTED   := tests/unit/unit_disk.c       # tests of the kit itself, which no firmware uses
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf
 
 .PHONY: test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
@@ -14,6 +15,9 @@ PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf
 port-sources:
 	@BUILD="$(BUILD)" CC="$(CC)" sh $(PORT)/sources.sh
 
+# the scripts that run the unit tests on a target
+port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_HOSTED)),$(PORT_SOURCES)))
+
 define port_rules
 $(PORT_BUILD)/$(1)/codecs.a: $(PORT)/build.sh | port-sources; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) codecs $$@
 $(PORT_BUILD)/$(1)/$(1).%.sh: tests/unit/%.c  $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
@@ -21,7 +25,7 @@ $(PORT_BUILD)/$(1)/$(1).%.sh: tests/model/%.c $(KIT) $(PORT_SCRIPTS) $(PORT_BUIL
 $(PORT_BUILD)/$(1)/$(1).%.sh: tests/crash/%.c $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
 $(PORT_BUILD)/$(1)/$(1).%.sh: $(PORT)/%.c     $(KIT) $(PORT_SCRIPTS) $(PORT_BUILD)/$(1)/codecs.a; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) $$< $$@
 .PHONY: port-$(1)
-port-$(1): $(PORT_SOURCES:tests/unit/%.c=$(PORT_BUILD)/$(1)/$(1).%.sh)
+port-$(1): $(call port_programs,$(1))
 endef
 $(foreach t,$(PORT_ALL),$(eval $(call port_rules,$(t))))
 
@@ -30,7 +34,7 @@ port_there = $(shell for t in $(1); do BUILD="$(BUILD)" sh $(PORT)/build.sh $$t 
 define port_test
 @for t in $(1); do BUILD="$(BUILD)" sh $(PORT)/build.sh $$t there; done; true
 -@there='$(call port_there,$(1))'; [ -z "$$there" ] || $(MAKE) --no-print-directory -k -j$(JOBS) $(addprefix port-,$(call port_there,$(1)))
-@list='$(foreach t,$(call port_there,$(1)),$(PORT_SOURCES:tests/unit/%.c=$(PORT_BUILD)/$(t)/$(t).%.sh)) $(2)'; \
+@list='$(foreach t,$(call port_there,$(1)),$(call port_programs,$(t))) $(2)'; \
  if [ -n "$${list# }" ]; then BUILD="$(BUILD)" JOBS=$(JOBS) bash tests/run $$list; else echo "0 passed, 0 failed"; fi
 endef
 

@@ -3,9 +3,6 @@
    Method: the same list of calls on the system's files and on the simulated disk, with the same
    answers; each kind of power cut and of fault against what it promises; and a small log store
    with switchable mistakes, each of which the kit must find while the right store passes. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE     /* mkdtemp */
-#endif
 #define KV_CORE_IMPLEMENTATION
 #include "../../kv.h"
 #include "../kv_disk.h"
@@ -72,7 +69,7 @@ static void check_files(const kv_io *io, const char *base)
     CHECK_STATUS(io->open(io->user, a, 0, &second), KV_NOT_FOUND);
     CHECK_STATUS(io->rename(io->user, a, b), KV_NOT_FOUND);
     CHECK_OK(io->remove(io->user, b));
-    CHECK_STATUS(io->remove(io->user, b), KV_NOT_FOUND);
+    if (!KVI_OS_WINDOWS || io != kv_io_default()) CHECK_STATUS(io->remove(io->user, b), KV_NOT_FOUND);   /* there the name goes when the file is closed */
     CHECK_OK(io->read_at(io->user, g, 0, text, 5, &got));
     CHECK_BYTES(kv_bytes(text, got), KV_STR("Jello"));
     CHECK_OK(io->close(io->user, g));
@@ -120,6 +117,7 @@ static void check_files(const kv_io *io, const char *base)
     CHECK_OK(io->remove(io->user, a));
 
     /* a lock holds against the same process too, and can be shared */
+    if (KVI_OS_WASI && io == kv_io_default()) { CHECK_OK(io->remove(io->user, dir)); return; }      /* WASI has none */
     CHECK_STATUS(io->lock(io->user, a, true, &lock, &holder), KV_NOT_FOUND);
     CHECK_OK(io->lock(io->user, a, false, &lock, &holder));
     CHECK_STATUS(io->lock(io->user, a, false, &second, &holder), KV_ERR_BUSY);
@@ -138,14 +136,15 @@ static void check_files(const kv_io *io, const char *base)
 
 TEST(disk, behaves_as_the_files_of_the_system)
 {
-    char  base[] = "/tmp/kv_unit_disk_XXXXXX";
-    disk *d = disk_new();
+    disk       *d = disk_new();
+    const char *base = test_path("base");
     CHECK_OK(disk_io(d)->make_dir(d, "base"));
     check_files(disk_io(d), "base");
     CHECK_EQ(disk_violations(d), 0);
     CHECK_EQ(disk_open_count(d), 0);
     disk_free(d);
-    if (!CHECK(mkdtemp(base) != NULL)) return;
+    if (!test_has_files()) return;
+    CHECK_OK(kv_io_default()->make_dir(NULL, base));
     check_files(kv_io_default(), base);
     CHECK_OK(kv_io_default()->remove(NULL, base));
 }
