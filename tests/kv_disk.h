@@ -212,7 +212,7 @@ typedef struct disk {
     disk_lock    *locks;  size_t lock_count;
     disk_mapping *mappings;  size_t mapping_count;
     size_t        violations;
-    char          violation[200];
+    char          violation[400];
     kv_io         io;
     kvi_mutex     mutex;
 } disk;
