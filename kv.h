@@ -297,7 +297,7 @@ KV_API kv_status kv_iter_open(kv_store *s, const kv_range *range, kv_iter **iter
 KV_API bool      kv_iter_valid(const kv_iter *i);
 KV_API void      kv_iter_next(kv_iter *i);
 KV_API void      kv_iter_prev(kv_iter *i);
-KV_API void      kv_iter_seek(kv_iter *i, kv_slice key);        /* the first entry >= key inside the range (reverse: the first entry <= key, going down) */
+KV_API void      kv_iter_seek(kv_iter *i, kv_slice key);        /* the first entry >= key inside the range (reverse: the first entry <= key, going down); key may be the cursor's own */
 KV_API void      kv_iter_first(kv_iter *i);
 KV_API void      kv_iter_last(kv_iter *i);
 KV_API kv_slice  kv_iter_key(const kv_iter *i);                 /* until the next move; empty where not valid */
@@ -1774,9 +1774,8 @@ KVI_CORE void kv_iter_last(kv_iter *i)
     if (!i->has_window) { kvi_iter_find_window(i); return; }
     kvi_iter_to_key(i, kv_buf_slice(&i->window), i->reverse);   /* it, or what is left before it */
 }
-KVI_CORE void kv_iter_seek(kv_iter *i, kv_slice key)
+KVI_PRIVATE void kvi_iter_seek(kv_iter *i, kv_slice key)
 {
-    if (!i) return;
     if (i->limit && !i->has_window) {
         kvi_iter_find_window(i);
         if (!i->valid) return;
@@ -1784,6 +1783,22 @@ KVI_CORE void kv_iter_seek(kv_iter *i, kv_slice key)
     kvi_iter_to_key(i, key, !i->reverse);
     i->position = KV_NONE;
     if (i->valid && i->has_window && kvi_iter_order(i, i->key, kv_buf_slice(&i->window)) > 0) kvi_iter_end(i);
+}
+KVI_CORE void kv_iter_seek(kv_iter *i, kv_slice key)
+{
+    uintptr_t at = (uintptr_t)key.data, own;
+    kv_buf    copy;
+    kv_status s;
+    if (!i) return;
+    own = (uintptr_t)i->key.data;
+    if (!i->valid || at < own || at >= own + i->key.size) { kvi_iter_seek(i, key); return; }
+    /* a part of the cursor's own key, which the first move would change under us */
+    memset(&copy, 0, sizeof copy);
+    copy.allocator = i->allocator;
+    s = kv_buf_assign(&copy, key);
+    if (s == KV_OK) kvi_iter_seek(i, kv_buf_slice(&copy));
+    else { i->valid = false; i->status = s; }
+    kv_buf_free(&copy);
 }
 KVI_CORE void kv_iter_next(kv_iter *i)
 {
