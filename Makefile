@@ -32,7 +32,7 @@ else
 AS_NEEDED := -Wl,--as-needed
 endif
 # A program is linked only with those that it uses.
-LIBS      := $(AS_NEEDED) -llz4 -lzstd -lpthread -lm
+LIBS      := $(AS_NEEDED) -llz4 -lzstd -lxxhash -lpthread -lm
 
 C_COMPILE   = $(CC) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(CFLAGS)
 CXX_COMPILE = $(CXX) -std=gnu++17 $(CPPFLAGS) $(WARNINGS) $(CXXFLAGS)
@@ -83,7 +83,7 @@ bench-deps:
 TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out tests/unit/unit_simd.c,$(UNIT)) $(MODEL) $(CRASH)) \
                   $(LEVELS:%=$(BUILD)/test/unit_simd.%)
 CLEAN_COMPILER := $(or $(CLANG),$(CC))
-CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(UNIT) $(MODEL))
+CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(filter-out tests/unit/unit_simd.c,$(UNIT)) $(MODEL)) $(LEVELS:%=$(BUILD)/sanitize/unit_simd.%)
 RACE_PROGRAMS  := $(call programs,$(BUILD)/race,$(RACE))
 
 compile_c   = @rm -f $@; mkdir -p $(@D); $(C_COMPILE) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
@@ -94,16 +94,18 @@ $(BUILD)/test/%: tests/model/%.c   $(KIT); $(compile_c)
 $(BUILD)/test/%: tests/crash/%.c   $(KIT); $(compile_c)
 $(BUILD)/test/%: tests/unit/%.cpp  $(KIT); $(compile_cxx)
 $(BUILD)/test/%: tests/model/%.cpp $(KIT); $(compile_cxx)
-$(BUILD)/test/unit_simd.scalar: tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_SCALAR)
-$(BUILD)/test/unit_simd.sse2:   tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_SSE2 -msse2)
-$(BUILD)/test/unit_simd.avx2:   tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_AVX2 -mavx2)
-$(BUILD)/test/unit_simd.avx512: tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_SIMD=KV_SIMD_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl)
-$(BUILD)/test/unit_simd.native: tests/unit/unit_simd.c $(KIT); $(compile_c)
+LEVEL_scalar := -DKV_SIMD=KV_SIMD_SCALAR
+LEVEL_sse2   := -DKV_SIMD=KV_SIMD_SSE2 -msse2
+LEVEL_avx2   := -DKV_SIMD=KV_SIMD_AVX2 -mavx2
+LEVEL_avx512 := -DKV_SIMD=KV_SIMD_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl
+LEVEL_native :=
+$(BUILD)/test/unit_simd.%: tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_TEST_LIBXXHASH=1 $(LEVEL_$*))
 
 ASAN := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN := -O1 -g -fsanitize=thread
 $(BUILD)/sanitize/%: tests/unit/%.c  $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/sanitize/%: tests/model/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
+$(BUILD)/sanitize/unit_simd.%: tests/unit/unit_simd.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) $(LEVEL_$*) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/sanitize/%: tests/unit/%.cpp  $(KIT); @rm -f $@; mkdir -p $(@D); $(CXX) -std=gnu++17 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/race/%: tests/race/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(TSAN) -o $@ $< $(LDFLAGS) $(LIBS)
 

@@ -1183,7 +1183,7 @@ KVI_CORE kv_status kv_buf_append(kv_buf *b, kv_slice bytes)
         s = kvi_buf_reserve_keeping(b, capacity, &bytes);
         if (s < 0) return s;
     }
-    kvi_move((uint8_t *)b->data + b->size, bytes.data, bytes.size);
+    if (bytes.size) memmove((uint8_t *)b->data + b->size, bytes.data, bytes.size);
     b->size = needed;
     return KV_OK;
 }

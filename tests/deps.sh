@@ -5,7 +5,7 @@ CC=${CC:-gcc}
 
 missing=
 for name in xxhash lz4 zstd; do
-    case $name in xxhash) lib=;; *) lib=-l$name;; esac
+    lib=-l$name
     echo "#include <$name.h>
 int main(void) { return 0; }" | $CC -xc - -xnone -o /dev/null $lib 2>/dev/null || missing="$missing $name"
 done
