@@ -1,0 +1,32 @@
+/* library.c - one module as firmware compiles it, alone in its object: -DLIBRARY_MEM, _ART, _FST,
+   _FST_READER, _COMPRESS, _LSM or _SIMD. The strong symbols of the object are the module's public
+   functions; what it brings along of the headers below is weak. */
+#define KV_NO_THREADS
+#define KV_NO_MALLOC
+#define KV_NO_STDIO
+#define KV_NO_FILES
+#if defined(LIBRARY_SIMD)
+#define KV_SIMD_IMPLEMENTATION
+#include "../../kv_simd.h"
+#elif defined(LIBRARY_MEM)
+#define KV_MEM_IMPLEMENTATION
+#include "../../kv_mem.h"
+#elif defined(LIBRARY_ART)
+#define KV_ART_IMPLEMENTATION
+#include "../../kv_art.h"
+#elif defined(LIBRARY_FST)
+#define KV_FST_IMPLEMENTATION
+#include "../../kv_fst.h"
+#elif defined(LIBRARY_FST_READER)
+#define KV_FST_READER_ONLY
+#define KV_FST_IMPLEMENTATION
+#include "../../kv_fst.h"
+#elif defined(LIBRARY_COMPRESS)
+#define KV_COMPRESS_IMPLEMENTATION
+#include "../../kv_compress.h"
+#elif defined(LIBRARY_LSM)
+#define KV_LSM_IMPLEMENTATION
+#include "../../kv_lsm.h"
+#else
+#error "which module? -DLIBRARY_..."
+#endif
