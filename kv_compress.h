@@ -657,7 +657,7 @@ KVI_PRIVATE kv_status kvi_codec_missing(kvi_error *e, kv_codec codec)
     kvi_text t = kvi_error_begin(e);
     kvi_text_add(&t, "codec ");
     kvi_text_add(&t, kv_codec_name(codec));
-    kvi_text_add(&t, kv_codec_supported(codec) || codec < 0 || codec > KV_CODEC_ZSTD ? " does not exist" : " is not compiled in");
+    kvi_text_add(&t, kv_codec_supported(codec) || (uint32_t)codec > (uint32_t)KV_CODEC_ZSTD ? " does not exist" : " is not compiled in");
     return kvi_error_end(e, KV_ERR_UNSUPPORTED);
 }
 
@@ -869,7 +869,7 @@ KVI_PRIVATE kv_status kvi_compressor_resolve(const kv_compress_options *o, kv_co
         return kvi_compressor_refuse(o, KV_ERR_UNSUPPORTED, r->codec == KV_CODEC_LZ4 ? "codec lz4 is not compiled in (KV_NO_LZ4)"
                                                                                     : "codec zstd is not compiled in (KV_NO_ZSTD)");
     }
-    if (r->filter < KV_FILTER_NONE || r->filter > KV_FILTER_AUTO) return kvi_compressor_refuse(o, KV_ERR_INVALID, "filter: no such filter");
+    if ((uint32_t)r->filter > (uint32_t)KV_FILTER_AUTO) return kvi_compressor_refuse(o, KV_ERR_INVALID, "filter: no such filter");
     if (r->element_size > 8 || (r->element_size & (r->element_size - 1))) return kvi_compressor_refuse(o, KV_ERR_INVALID, "element_size: 1, 2, 4 or 8 bytes");
     if (!r->dictionary.data && r->dictionary.size) return kvi_compressor_refuse(o, KV_ERR_INVALID, "dictionary: NULL with a size");
     if (r->dictionary.size > KV_VALUE_SIZE_MAX) return kvi_compressor_refuse(o, KV_ERR_TOO_LARGE, "dictionary is over KV_VALUE_SIZE_MAX bytes");

@@ -27,7 +27,7 @@ m0)     cc=arm-none-eabi-gcc machine="$bare -mcpu=cortex-m0 -mthumb"; link="$bar
 m3)     cc=arm-none-eabi-gcc machine="$bare -mcpu=cortex-m3 -mthumb"; link="$bare_link $cortex_link"; needs=qemu-system-arm;;
 rv32)   cc=riscv64-unknown-elf-gcc machine="$bare -march=rv32imac -mabi=ilp32"; link="$bare_link $rv32_link"; needs=qemu-system-riscv32;;
 wasm|wasm-simd)
-        cc=; for v in 19 18 17 16 15 14; do command -v clang-$v >/dev/null && { cc=clang-$v; ar=llvm-ar-$v; break; }; done
+        cc= support=; for v in 19 18 17 16 15 14; do command -v clang-$v >/dev/null && { cc=clang-$v; ar=llvm-ar-$v; break; }; done
         [ -d /usr/include/wasm32-wasi ] || cc=
         machine=--target=wasm32-wasi; [ $target = wasm ] || machine="$machine -msimd128"
         link=-Wl,-z,stack-size=1048576; needs=node;;
@@ -70,6 +70,13 @@ switches=
 [ -d "$build/src/lz4" ] || switches=-DKV_NO_LZ4
 case $codecs in *zstd*) [ -d "$build/src/libzstd" ] || switches="$switches -DKV_NO_ZSTD";; *) switches="$switches -DKV_NO_ZSTD";; esac
 
+case $source in */fw_*.c)
+    # a firmware program is linked with its module's object, and with a board that has no heap to spare
+    module=$(basename "$source" .c); module=${module#fw_}
+    library=$build/$target/fw_$module.o
+    $cc -std=gnu11 $machine $includes $switches -Wall -Wextra -Os -DLIBRARY_$(echo "$module" | tr a-z A-Z) -c "$port/library.c" -o "$library" || exit 1
+    support="$support $library"; OPTIONS="$OPTIONS -DFIRMWARE_MEMORY=4096";;
+esac
 case $out in
 *.o)    exec $cc -std=gnu11 $machine $includes $warnings -Werror $switches ${OPTIONS:--O1} -c "$source" -o "$out";;
 esac

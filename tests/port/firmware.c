@@ -25,13 +25,15 @@ void *firmware_resize(void *block, size_t old_size, size_t new_size)
     return fixed.resize(fixed.user, block, old_size, new_size);
 }
 
-#if defined(__arm__)
+#if defined(__ARM_ARCH_6M__)
 /* A Cortex-M0 faults on every unaligned access; the larger core that the tests run on does so too once
    this bit is set (ARMv7-M manual, B3.2.8: CCR.UNALIGN_TRP). */
 __attribute__((constructor(101))) static void trap_unaligned(void)
 {
     *(volatile uint32_t *)0xE000ED14u |= 8u;
 }
+#endif
+#if defined(__arm__)
 void arm_hardfault_isr(void);
 void arm_hardfault_isr(void)
 {

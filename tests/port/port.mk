@@ -7,6 +7,7 @@ PORT_SOURCES  := $(call pick,$(sort $(wildcard tests/unit/*.c)))
 PORT_SCRIPTS  := $(wildcard $(PORT)/*.sh $(PORT)/*.h $(PORT)/firmware.c $(PORT)/wasi.mjs)
 PORT_FIRMWARE := m0 m3 rv32
 PORT_HOSTED   := tests/unit/unit_disk.c       # tests of the kit itself, which no firmware uses
+PORT_MODULES  := $(foreach m,mem art fst compress,$(if $(wildcard kv_$(m).h),$(m)))
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf
 
 .PHONY: test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
@@ -16,7 +17,8 @@ port-sources:
 	@BUILD="$(BUILD)" CC="$(CC)" sh $(PORT)/sources.sh
 
 # the scripts that run the unit tests on a target
-port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_HOSTED)),$(PORT_SOURCES)))
+port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_HOSTED)),$(PORT_SOURCES))) \
+                $(if $(filter $(PORT_FIRMWARE),$(1)),$(patsubst %,$(PORT_BUILD)/$(1)/$(1).fw_%.sh,$(call pick,$(PORT_MODULES))))
 
 define port_rules
 $(PORT_BUILD)/$(1)/codecs.a: $(PORT)/build.sh | port-sources; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) codecs $$@
@@ -39,7 +41,10 @@ define port_test
 endef
 
 test-firmware: port-sources
-	$(call port_test,$(PORT_FIRMWARE))
+	$(call port_test,$(PORT_FIRMWARE),$(PORT)/test_symbols.sh)
+sizes: port-sources
+	-@$(MAKE) --no-print-directory -k -j$(JOBS) $(foreach t,$(call port_there,$(PORT_FIRMWARE)),$(PORT_MODULES:%=$(PORT_BUILD)/$(t)/$(t).fw_%.sh))
+	@BUILD="$(BUILD)" bash $(PORT)/library.sh sizes
 test-wasm: port-sources
 	$(call port_test,wasm wasm-simd)
 test-windows: port-sources
