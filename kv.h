@@ -510,6 +510,19 @@ KV_API const kv_io *kv_io_default(void);
 #endif
 
 /* little-endian bytes, at any address, on any machine */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define KVI_LITTLE_ENDIAN 1     /* one instruction each: compilers do not always see through the shifts below */
+#else
+#define KVI_LITTLE_ENDIAN 0
+#endif
+#if KVI_LITTLE_ENDIAN
+KVI_INLINE uint16_t kvi_load_le16(const void *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
+KVI_INLINE uint32_t kvi_load_le32(const void *p) { uint32_t v; memcpy(&v, p, sizeof v); return v; }
+KVI_INLINE uint64_t kvi_load_le64(const void *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
+KVI_INLINE void kvi_store_le16(void *p, uint16_t v) { memcpy(p, &v, sizeof v); }
+KVI_INLINE void kvi_store_le32(void *p, uint32_t v) { memcpy(p, &v, sizeof v); }
+KVI_INLINE void kvi_store_le64(void *p, uint64_t v) { memcpy(p, &v, sizeof v); }
+#else
 KVI_INLINE uint16_t kvi_load_le16(const void *p) { const uint8_t *b = (const uint8_t *)p; return (uint16_t)(b[0] | b[1] << 8); }
 KVI_INLINE uint32_t kvi_load_le32(const void *p)
 {
@@ -531,6 +544,7 @@ KVI_INLINE void kvi_store_le64(void *p, uint64_t v)
     kvi_store_le32(p, (uint32_t)v);
     kvi_store_le32((uint8_t *)p + 4, (uint32_t)(v >> 32));
 }
+#endif
 
 /* memcpy and friends that may be given NULL with a size of 0 */
 KVI_INLINE void kvi_copy(void *to, const void *from, size_t size) { if (size) memcpy(to, from, size); }
