@@ -157,8 +157,9 @@ examples: deps
 compile-matrix: deps
 	@$(SCRIPT_ENV) JOBS=1 KV_MATRIX=full MATRIX_JOBS=$(JOBS) KV_TEST_TIMEOUT=1500 bash tests/run $(SCRIPTS)
 
+NATIVE = $(shell echo 'int x;' | $(CC) -march=native -fsyntax-only -xc - 2>/dev/null && echo -march=native)
 $(BUILD)/demo: examples/demo.c $(HEADERS)
-	@mkdir -p $(@D); $(CC) -std=gnu11 $(CPPFLAGS) $(WARNINGS) -O3 -march=native -o $@ $< $(LDFLAGS) $(LIBS)
+	@mkdir -p $(@D); $(CC) -std=gnu11 $(CPPFLAGS) $(WARNINGS) -O3 $(NATIVE) -o $@ $< $(LDFLAGS) $(LIBS)
 demo: deps
 	@$(MAKE) --no-print-directory $(BUILD)/demo
 	@$(BUILD)/demo $(if $(KEYS),"$(KEYS)")

@@ -641,6 +641,8 @@ extern ssize_t pwrite(int fd, const void *data, size_t size, off_t offset);
 extern int     fsync(int fd);
 extern int     fdatasync(int fd);
 extern int     ftruncate(int fd, off_t size);
+#endif
+#if KVI_OS_POSIX && defined(__GLIBC__) && !defined(__cplusplus) && !defined(__USE_MISC)
 extern int     madvise(void *address, size_t size, int advice);
 #endif
 #if KVI_OS_WASI && !defined(__cplusplus) && defined(__STRICT_ANSI__)

@@ -27,5 +27,6 @@ for name in $(sed -n '1,40s/.*bench-libs:\([^*]*\).*/\1/p' "$source"); do
     else missing="$missing $name"; fi
 done
 [ -z "$missing" ] || echo "$source: without$missing (make bench-deps installs them)" >&2
+native=$(echo "int x;" | ${CC:-gcc} -march=native -fsyntax-only -xc - 2>/dev/null && echo -march=native)
 rm -f "$output"
-exec $compile $CPPFLAGS -O3 -march=native -g -Wall -Wextra $flags -o "$output" "$source" $LDFLAGS $libs -Wl,--as-needed -llz4 -lzstd -lpthread -lm
+exec $compile $CPPFLAGS -O3 $native -g -Wall -Wextra $flags -o "$output" "$source" $LDFLAGS $libs -Wl,--as-needed -llz4 -lzstd -lpthread -lm

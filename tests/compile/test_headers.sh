@@ -81,6 +81,10 @@ for first in stdio.h stdlib.h string.h sys/types.h unistd.h pthread.h time.h; do
     job "strict C99 after <$first>" "$(c_of gcc) -std=c99 $strict_c -I. -fsyntax-only $out/after_$(basename $first .h).c"
 done
 
+for feature in _POSIX_C_SOURCE=199309L _POSIX_C_SOURCE=200112L _POSIX_C_SOURCE=200809L _XOPEN_SOURCE=500 _XOPEN_SOURCE=700 _DEFAULT_SOURCE _GNU_SOURCE; do
+    for std in c99 gnu17; do job "$std with -D$feature" "$(c_of gcc) -std=$std -D$feature $strict_c -I. -fsyntax-only $out/after_stdio.c"; done
+done
+
 # ---- the switches, alone and all together ----
 switches="KV_NO_THREADS KV_NO_STDIO KV_NO_MALLOC KV_NO_FILES KV_NO_LZ4 KV_NO_ZSTD KV_STATIC NDEBUG"
 bare="-DKV_NO_THREADS -DKV_NO_STDIO -DKV_NO_MALLOC -DKV_NO_FILES"
@@ -115,7 +119,7 @@ for h in $headers; do
     cat kv.h kv_simd.h $([ -e $h.h ] && echo $h.h) | sed -n '/KV_CORE_IMPLEMENTED/q;s/^# *include \(<.*>\).*/#include \1/p' | sort -u > "$out/$h.base.c"
     job "$h.h declares no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base.c | sort_macros > $out/$h.before; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.declare.c | sort_macros > $out/$h.after; comm -13 $out/$h.before $out/$h.after | grep -vE '^(KV_|KVI_)'; true"
     { echo '#define XXH_INLINE_ALL'; cat kv*.h | sed -n 's/^ *# *include \(<[a-z0-9_/]*\.h>\).*/\1/p' | sort -u | while read -r i; do printf '#if __has_include(%s)\n#include %s\n#endif\n' "$i" "$i"; done; } > "$out/$h.base2.c"
-    job "$h.h implemented leaves no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base2.c | sort_macros > $out/$h.before2; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.implement.c | sort_macros > $out/$h.after2; comm -13 $out/$h.before2 $out/$h.after2 | grep -vE '^(KV_|KVI_)'; grep -x XXH_INLINE_ALL $out/$h.after2; true"
+    job "$h.h implemented leaves no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base2.c | sort_macros > $out/$h.before2; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.implement.c | sort_macros > $out/$h.after2; comm -13 $out/$h.before2 $out/$h.after2 | grep -vE '^(KV_|KVI_|ZSTD_|ZSTDLIB_|ZDICT|LZ4)'; grep -xE 'XXH_INLINE_ALL|.*_STATIC_LINKING_ONLY' $out/$h.after2; true"
 done
 i=0
 cp "$out/all.c" "$out/all.implement.c"
