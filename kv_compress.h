@@ -22,7 +22,7 @@
    CONTENTS   docs: building, what a packed value is, codecs and levels, filters, dictionaries,
                     what is attainable without loss, threads, memory
               code: >>public >>config >>format >>contexts >>lz4 >>zstd >>codec
-                    >>pack >>unpack >>train >>compressor >>wrapper >>cursor >>api
+                    >>floats >>shuffle >>auto >>pack >>unpack >>train >>compressor >>wrapper >>cursor >>api
 
    BUILDING
    Switches for the implementation file, besides those of kv.h:
@@ -240,6 +240,7 @@ KV_API kv_status      kv_compressed_stats(kv_compressed *c, kv_compress_stats *s
 #define KVI_COMPRESS_CONTEXTS 4         /* calls nest: a visit function may read the store */
 #endif
 #define KVI_COMPRESS_SIZE_MIN     ((size_t)64)
+#define KVI_COMPRESS_ELEMENT_SIZE 4
 #define KVI_COMPRESS_DICTIONARY_VALUE ((size_t)128 << 10)   /* bytes: a dictionary does nothing for larger values */
 #define KVI_COMPRESS_PROBE_MAX    ((size_t)4096)            /* bytes: larger values are what the codecs skip through themselves */
 #define KVI_COMPRESS_KEEP_BYTES   ((size_t)16 << 20)        /* scratch memory over this is given back after the call */
@@ -259,7 +260,9 @@ KV_API kv_status      kv_compressed_stats(kv_compressed *c, kv_compress_stats *s
                    8 bf16, 9 fp16, 10 fp32
        raw-size  = LEB128, as short as it can be; not there where the tag is 0
        payload   = tag 0: the value itself
-                   LZ4: one block; zstd: one frame without its magic number, of the filtered value
+                   filter 8 to 10: see >>floats; codec 0 goes with these alone, and LZ4 with all others
+                   else LZ4: one block; zstd: one frame without its magic number; of the value, or of
+                   the shuffled value (>>shuffle)
        checksum  = 4 bytes, little-endian: the low half of XXH3-64 of all bytes before it, with seed 0,
                    or seed XXH3-64(dictionary, 0) where bit 6 of the tag is set
 
@@ -317,8 +320,10 @@ typedef struct kvi_compress_context {
 #endif
 #if KVI_ZSTD
     ZSTD_CCtx   *zstd;                  /* with the compressor's level */
+    ZSTD_CCtx   *zstd_huffman;          /* with no search at all, for planes of exponents */
     ZSTD_DCtx   *zstd_reader;
 #endif
+    kv_buf       filtered;              /* between filter and codec */
     kv_buf       packed, raw;           /* values on their way through the wrapper */
     kv_buf       pairs;                 /* kv_pair of a batch */
     kv_buf       answers[KVI_COMPRESS_ANSWERS];
@@ -359,8 +364,10 @@ KVI_PRIVATE void kvi_compress_context_free(kv_compressor *c, kvi_compress_contex
 #endif
 #if KVI_ZSTD
     ZSTD_freeCCtx(x->zstd);
+    ZSTD_freeCCtx(x->zstd_huffman);
     ZSTD_freeDCtx(x->zstd_reader);
 #endif
+    kv_buf_free(&x->filtered);
     kv_buf_free(&x->packed);
     kv_buf_free(&x->raw);
     kv_buf_free(&x->pairs);
@@ -373,7 +380,7 @@ KVI_NOINLINE kvi_compress_context *kvi_compress_context_new(kv_compressor *c, ui
     kvi_compress_context *x = (kvi_compress_context *)kvi_alloc_zero(&c->options.allocator, sizeof *x);
     if (!x) { (void)kvi_compress_error(c, KV_ERR_NO_MEMORY, NULL); return NULL; }
     x->place = place;
-    x->packed.allocator = x->raw.allocator = x->pairs.allocator = c->options.allocator;
+    x->filtered.allocator = x->packed.allocator = x->raw.allocator = x->pairs.allocator = c->options.allocator;
     for (uint32_t i = 0; i < KVI_COMPRESS_ANSWERS; i++) x->answers[i].allocator = c->options.allocator;
 #if KVI_LZ4
     LZ4_initStream(&x->lz4, sizeof x->lz4);
@@ -413,6 +420,7 @@ KVI_PRIVATE void kvi_compress_trim(kv_buf *b) { if (b->capacity > KVI_COMPRESS_K
 
 KVI_PRIVATE void kvi_compress_release(kv_compressor *c, kvi_compress_context *x)
 {
+    kvi_compress_trim(&x->filtered);
     kvi_compress_trim(&x->packed);
     kvi_compress_trim(&x->raw);
     if (x->place < KVI_COMPRESS_CONTEXTS) { kvi_spin_unlock(&c->places[x->place].lock); return; }
@@ -662,29 +670,591 @@ KVI_PRIVATE kv_status kvi_codec_missing(kvi_error *e, kv_codec codec)
 }
 
 /* ------------------------------------------------------------------------------------------------
+   >>floats   arrays of bf16, fp16 and fp32 numbers
+
+   Of such a number the exponent can be predicted, more or less: neighbours are of a size. Sign and
+   mantissa are noise. So the exponents are packed and the rest is stored, plane by plane. Numbers that
+   are left over at the end (raw-size modulo the size of one) come last, as they are.
+
+   Fast, without a codec: seven exponents in a row, chosen by sampling, have codes of three bits, the
+   eighth code says that the exponent stands among the escapes (kv_simd.h, >>filters).
+
+       fast      = { chunk of 65,536 numbers, the last of as many as are left } remainder
+       chunk     = base flags escape-count planes codes escapes
+       base      = 1 byte: the exponent of code 0
+       flags     = 1 byte: bit 0, 1: fp32's low, middle byte is 0 everywhere and not there; bit 7: the
+                   chunk is stored: `planes` are the numbers, nothing follows
+       escape-count = 2 bytes, little-endian
+       planes    = bf16: rest; fp16: low, rows of rest; fp32: rest, middle, low
+       codes     = rows
+       rows      = for each 64 numbers three times 64 bits; of the last group as many bytes as it takes
+
+   Dense, with zstd: the plane of exponents (fp16: of high bytes) goes through zstd's Huffman coder and
+   nothing else of zstd: there is nothing to find for a search.
+
+       dense     = { chunk of 131,072 numbers, the last of as many as are left } remainder
+       chunk     = flags planes [ size ] exponents
+       flags     = as above; bit 7: the exponents are stored, and have no size
+       planes    = bf16: rest; fp16: low; fp32: rest, middle, low
+       size      = LEB128 of the frame
+       exponents = a zstd frame without magic number                                                 */
+
+#define KVI_FLOAT_CHUNK        ((size_t)65536)
+#define KVI_FLOAT_DENSE_CHUNK  ((size_t)131072)     /* what zstd makes one block of */
+#define KVI_FLOAT_STRIP        ((size_t)1024)       /* numbers that go through the first cache at a time */
+#define KVI_FLOAT_HEADER       ((size_t)4)
+#define KVI_FLOAT_SAMPLES      16                   /* groups of so many numbers choose a chunk's base */
+#define KVI_FLOAT_SAMPLE       ((size_t)32)
+#define KVI_FLOAT_NO_LOW       1u
+#define KVI_FLOAT_NO_MIDDLE    2u
+#define KVI_FLOAT_STORED       0x80u
+
+KVI_INLINE size_t kvi_float_size(kv_filter f) { return f == KV_FILTER_FP32 ? 4 : 2; }
+KVI_INLINE size_t kvi_float_rows(size_t n) { return n / KVI_GROUP * KVI_GROUP_BYTES + (n % KVI_GROUP + 7) / 8 * 3; }
+
+/* Where a chunk's planes are, in packed bytes. A plane that is not there is NULL. */
+typedef struct kvi_float_planes { uint8_t *rest, *middle, *low, *rest_rows, *end; } kvi_float_planes;
+KVI_PRIVATE kvi_float_planes kvi_float_planes_at(kv_filter f, uint32_t flags, size_t n, uint8_t *at, bool dense)
+{
+    kvi_float_planes p;
+    memset(&p, 0, sizeof p);
+    if (f == KV_FILTER_FP16) {
+        p.low = at; at += n;
+        if (!dense) { p.rest_rows = at; at += kvi_float_rows(n); }
+    } else {
+        p.rest = at; at += n;
+        if (f == KV_FILTER_FP32 && !(flags & KVI_FLOAT_NO_MIDDLE)) { p.middle = at; at += n; }
+        if (f == KV_FILTER_FP32 && !(flags & KVI_FLOAT_NO_LOW)) { p.low = at; at += n; }
+    }
+    p.end = at;
+    return p;
+}
+KVI_INLINE size_t kvi_float_planes_size(kv_filter f, uint32_t flags, size_t n, bool dense)
+{
+    if (f == KV_FILTER_FP16) return n + (dense ? 0 : kvi_float_rows(n));
+    if (f == KV_FILTER_BF16) return n;
+    return n * (3u - (flags & KVI_FLOAT_NO_LOW ? 1u : 0u) - (flags & KVI_FLOAT_NO_MIDDLE ? 1u : 0u));
+}
+
+/* Which planes of fp32 are 0 everywhere. The first numbers settle it, nearly always. */
+KVI_PRIVATE uint32_t kvi_float_flags(kv_filter f, const uint8_t *raw, size_t n)
+{
+    uint8_t seen[4] = { 0, 0, 0, 0 };
+    uint32_t any = 0, number;
+    if (f != KV_FILTER_FP32) return 0;
+    for (size_t at = 0; at < n && !(seen[0] && seen[1]); at += KVI_FLOAT_STRIP) {
+        size_t end = n - at < KVI_FLOAT_STRIP ? n : at + KVI_FLOAT_STRIP;
+        for (size_t i = at; i < end; i++) { memcpy(&number, raw + 4 * i, sizeof number); any |= number; }
+        memcpy(seen, &any, sizeof seen);            /* as in memory: the low byte first */
+    }
+    return (seen[0] ? 0 : KVI_FLOAT_NO_LOW) | (seen[1] ? 0 : KVI_FLOAT_NO_MIDDLE);
+}
+
+/* Scratch for one strip: what the planes of packed bytes do not take. */
+typedef struct kvi_float_strip {
+    uint8_t exponents[1024], rest[1024], unused[1024], zeros[1024], escapes[1024];
+} kvi_float_strip;
+
+KVI_PRIVATE void kvi_float_split(kv_filter f, const uint8_t *from, size_t n, const kvi_float_planes *p, size_t at, kvi_float_strip *t)
+{
+    if (f == KV_FILTER_BF16) kvi_bf16_split(from, n, t->exponents, p->rest + at);
+    else if (f == KV_FILTER_FP16) kvi_fp16_split(from, n, t->exponents, t->rest, p->low + at);
+    else kvi_fp32_split(from, n, t->exponents, p->rest + at, p->middle ? p->middle + at : t->unused, p->low ? p->low + at : t->unused);
+}
+KVI_PRIVATE void kvi_float_join(kv_filter f, const uint8_t *exponents, const kvi_float_planes *p, size_t at, kvi_float_strip *t, size_t n, uint8_t *to)
+{
+    if (f == KV_FILTER_BF16) kvi_bf16_join(exponents, p->rest + at, n, to);
+    else if (f == KV_FILTER_FP16) kvi_fp16_join(exponents, t->rest, p->low + at, n, to);
+    else kvi_fp32_join(exponents, p->rest + at, p->middle ? p->middle + at : t->zeros, p->low ? p->low + at : t->zeros, n, to);
+}
+
+/* ---- fast ---- */
+
+/* How often each exponent occurs in a sample of n numbers: groups from places without a pattern, as a
+   tensor has one channel every so many numbers. The first counts stand once more behind the last one. */
+typedef struct kvi_float_counts { uint16_t of[256 + KVI_ESCAPE]; uint32_t total; } kvi_float_counts;
+KVI_PRIVATE void kvi_float_count(kv_filter f, const uint8_t *raw, size_t n, kvi_float_counts *counts)
+{
+    kvi_float_strip  t;
+    kvi_float_planes p;
+    uint16_t odd[256];
+    bool     all = n < KVI_FLOAT_SAMPLES * KVI_FLOAT_SAMPLE;
+    uint32_t groups = all ? 1 : KVI_FLOAT_SAMPLES;
+    size_t   each = all ? n : KVI_FLOAT_SAMPLE, at;
+    memset(counts, 0, sizeof *counts);
+    memset(odd, 0, sizeof odd);
+    memset(&p, 0, sizeof p);
+    p.rest = p.middle = p.low = t.unused;
+    for (uint32_t g = 0; g < groups; g++) {
+        at = (size_t)((uint64_t)(n - each) * (g * UINT32_C(0x9E3779B1) >> 16) >> 16);
+        kvi_float_split(f, raw + at * kvi_float_size(f), each, &p, 0, &t);
+        for (size_t i = 0; i + 2 <= each; i += 2) { counts->of[t.exponents[i]]++; odd[t.exponents[i + 1]]++; }
+        if (each & 1) counts->of[t.exponents[each - 1]]++;
+    }
+    for (uint32_t i = 0; i < 256; i++) counts->of[i] = (uint16_t)(counts->of[i] + odd[i]);
+    memcpy(counts->of + 256, counts->of, KVI_ESCAPE * sizeof counts->of[0]);
+    counts->total = groups * (uint32_t)each;
+}
+
+/* The exponent that begins the seven in a row that are most frequent; *inside: how often they are. */
+KVI_PRIVATE uint8_t kvi_float_base(const kvi_float_counts *counts, uint32_t *inside)
+{
+    uint32_t sum = 0, best = 0;
+    *inside = 0;
+    for (uint32_t i = 0; i < KVI_ESCAPE; i++) sum += counts->of[i];
+    for (uint32_t i = 0; i < 256; i++) {
+        if (sum > *inside) { *inside = sum; best = i; }
+        sum += (uint32_t)counts->of[i + KVI_ESCAPE] - counts->of[i];
+    }
+    return (uint8_t)best;
+}
+
+/* The group at the end of a chunk, of fewer than 64: whole rows on one side, cut ones on the other. */
+KVI_PRIVATE void kvi_float_cut_rows(const uint8_t *whole, size_t n, uint8_t *rows)
+{
+    size_t bytes = (n + 7) / 8;
+    for (uint32_t b = 0; b < 3; b++) memcpy(rows + b * bytes, whole + 8 * b, bytes);
+}
+KVI_PRIVATE void kvi_float_whole_rows(const uint8_t *rows, size_t n, uint8_t *whole)
+{
+    size_t   bytes = (n + 7) / 8;
+    uint64_t row, inside = (UINT64_C(1) << n) - 1;
+    for (uint32_t b = 0; b < 3; b++) {
+        row = 0;
+        for (size_t i = 0; i < bytes; i++) row |= (uint64_t)rows[b * bytes + i] << (8 * i);
+        kvi_store_le64(whole + 8 * b, row & inside);
+    }
+}
+
+/* Exponents of a strip into rows, and escapes; returns how many of these. */
+KVI_PRIVATE size_t kvi_float_pack_exponents(kvi_float_strip *t, size_t n, uint8_t base, uint8_t *rows)
+{
+    uint8_t whole[KVI_GROUP_BYTES];
+    size_t  escapes = 0, i = 0;
+    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) escapes += kvi_exponents_pack(t->exponents + i, base, rows, t->escapes + escapes);
+    if (i == n) return escapes;
+    memset(t->exponents + n, base, i + KVI_GROUP - n);
+    escapes += kvi_exponents_pack(t->exponents + i, base, whole, t->escapes + escapes);
+    kvi_float_cut_rows(whole, n - i, rows);
+    return escapes;
+}
+KVI_PRIVATE void kvi_float_pack_rest(kvi_float_strip *t, size_t n, uint8_t *rows)
+{
+    uint8_t whole[KVI_GROUP_BYTES];
+    size_t  i = 0;
+    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) kvi_pack3(t->rest + i, rows);
+    if (i == n) return;
+    memset(t->rest + n, 0, i + KVI_GROUP - n);
+    kvi_pack3(t->rest + i, whole);
+    kvi_float_cut_rows(whole, n - i, rows);
+}
+
+/* One chunk of n numbers into room bytes; 0: it does not fit. */
+KVI_PRIVATE size_t kvi_float_pack_chunk(kv_filter f, const uint8_t *raw, size_t n, uint8_t *out, size_t room)
+{
+    kvi_float_strip  t;
+    kvi_float_planes p;
+    kvi_float_counts counts;
+    uint32_t flags = kvi_float_flags(f, raw, n), inside;
+    uint8_t  base, *rows, *escapes;
+    size_t   fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, flags, n, false) + kvi_float_rows(n), escape_count = 0, more;
+    if (fixed > room) return 0;
+    kvi_float_count(f, raw, n, &counts);
+    base = kvi_float_base(&counts, &inside);
+    p = kvi_float_planes_at(f, flags, n, out + KVI_FLOAT_HEADER, false);
+    rows = p.end;
+    escapes = rows + kvi_float_rows(n);
+    for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
+        size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
+        kvi_float_split(f, raw + at * kvi_float_size(f), strip, &p, at, &t);
+        if (f == KV_FILTER_FP16) kvi_float_pack_rest(&t, strip, p.rest_rows + kvi_float_rows(at));
+        more = kvi_float_pack_exponents(&t, strip, base, rows + kvi_float_rows(at));
+        if (more > room - fixed - escape_count || escape_count + more > UINT16_MAX) return 0;
+        kvi_copy(escapes + escape_count, t.escapes, more);
+        escape_count += more;
+    }
+    out[0] = base;
+    out[1] = (uint8_t)flags;
+    kvi_store_le16(out + 2, (uint16_t)escape_count);
+    return fixed + escape_count;
+}
+
+/* Bytes written, or 0: it does not get smaller than room. */
+KVI_PRIVATE size_t kvi_float_pack(kv_filter f, kv_slice value, uint8_t *out, size_t room)
+{
+    const uint8_t *raw = (const uint8_t *)value.data;
+    size_t         size = kvi_float_size(f), left = value.size / size, used = 0, n, bytes, limit;
+    for (; left; left -= n, raw += n * size, used += bytes) {
+        n = left < KVI_FLOAT_CHUNK ? left : KVI_FLOAT_CHUNK;
+        limit = room - used < n * size + KVI_FLOAT_HEADER ? room - used : n * size + KVI_FLOAT_HEADER;
+        bytes = kvi_float_pack_chunk(f, raw, n, out + used, limit);
+        if (bytes) continue;
+        bytes = n * size + KVI_FLOAT_HEADER;
+        if (bytes > room - used) return 0;
+        memset(out + used, 0, KVI_FLOAT_HEADER);
+        out[used + 1] = KVI_FLOAT_STORED;
+        memcpy(out + used + KVI_FLOAT_HEADER, raw, n * size);
+    }
+    if (value.size % size > room - used) return 0;
+    kvi_copy(out + used, raw, value.size % size);
+    return used + value.size % size;
+}
+
+/* Exponents of a strip out of rows. Returns the escapes that they took; KV_NONE: more than there are. */
+KVI_PRIVATE size_t kvi_float_unpack_exponents(const uint8_t *rows, size_t n, uint8_t base, const uint8_t *escapes, size_t available, uint8_t *exponents)
+{
+    uint8_t whole[KVI_GROUP_BYTES], padded[KVI_GROUP];
+    size_t  used = 0, more;
+    for (size_t i = 0; i < n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) {
+        bool last = n - i < KVI_GROUP;
+        if (last) { kvi_float_whole_rows(rows, n - i, whole); rows = whole; }
+        more = kvi_bit_count64(kvi_exponents_escapes(rows));
+        if (more > available - used) return KV_NONE;
+        kvi_exponents_unpack(rows, base, escapes + used, last ? padded : exponents + i);
+        used += more;
+        if (last) { memcpy(exponents + i, padded, n - i); break; }
+    }
+    return used;
+}
+KVI_PRIVATE void kvi_float_unpack_rest(const uint8_t *rows, size_t n, uint8_t *rest)
+{
+    uint8_t whole[KVI_GROUP_BYTES];
+    size_t  i = 0;
+    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) kvi_unpack3(rows, rest + i);
+    if (i == n) return;
+    kvi_float_whole_rows(rows, n - i, whole);
+    kvi_unpack3(whole, rest + i);       /* a strip has room for whole groups */
+}
+
+/* One chunk of n numbers. Returns the bytes that it took, or 0 for bytes that are none. */
+KVI_PRIVATE size_t kvi_float_unpack_chunk(kv_filter f, const uint8_t *in, size_t available, size_t n, uint8_t *raw)
+{
+    kvi_float_strip  t;
+    kvi_float_planes p;
+    const uint8_t   *rows, *escapes;
+    size_t           fixed, escape_count, used = 0, more;
+    if (available < KVI_FLOAT_HEADER) return 0;
+    escape_count = kvi_load_le16(in + 2);
+    if (in[1] & KVI_FLOAT_STORED) {
+        if (available - KVI_FLOAT_HEADER < n * kvi_float_size(f)) return 0;
+        memcpy(raw, in + KVI_FLOAT_HEADER, n * kvi_float_size(f));
+        return KVI_FLOAT_HEADER + n * kvi_float_size(f);
+    }
+    fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, in[1], n, false) + kvi_float_rows(n);
+    if (fixed > available || escape_count > available - fixed) return 0;
+    p = kvi_float_planes_at(f, in[1], n, (uint8_t *)(uintptr_t)in + KVI_FLOAT_HEADER, false);
+    rows = p.end;
+    escapes = rows + kvi_float_rows(n);
+    memset(t.zeros, 0, sizeof t.zeros);
+    for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
+        size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
+        if (f == KV_FILTER_FP16) kvi_float_unpack_rest(p.rest_rows + kvi_float_rows(at), strip, t.rest);
+        more = kvi_float_unpack_exponents(rows + kvi_float_rows(at), strip, in[0], escapes + used, escape_count - used, t.exponents);
+        if (more == KV_NONE) return 0;
+        used += more;
+        kvi_float_join(f, t.exponents, &p, at, &t, strip, raw + at * kvi_float_size(f));
+    }
+    return used == escape_count ? fixed + escape_count : 0;
+}
+
+KVI_PRIVATE kv_status kvi_float_unpack(kv_filter f, kv_slice packed, uint8_t *raw, size_t raw_size)
+{
+    const uint8_t *in = (const uint8_t *)packed.data;
+    size_t         size = kvi_float_size(f), left = raw_size / size, available = packed.size, n, used;
+    for (; left; left -= n, raw += n * size, in += used, available -= used) {
+        n = left < KVI_FLOAT_CHUNK ? left : KVI_FLOAT_CHUNK;
+        used = kvi_float_unpack_chunk(f, in, available, n, raw);
+        if (!used) return KV_ERR_CORRUPT;
+    }
+    if (available != raw_size % size) return KV_ERR_CORRUPT;
+    kvi_copy(raw, in, available);
+    return KV_OK;
+}
+
+/* ---- dense ---- */
+
+#if KVI_ZSTD
+KVI_PRIVATE void kvi_float_split_dense(kv_filter f, const uint8_t *raw, size_t n, const kvi_float_planes *p, uint8_t *exponents, uint8_t *unused)
+{
+    if (f == KV_FILTER_BF16) kvi_bf16_split(raw, n, exponents, p->rest);
+    else if (f == KV_FILTER_FP16) kvi_halves_split(raw, n, p->low, exponents);
+    else kvi_fp32_split(raw, n, exponents, p->rest, p->middle ? p->middle : unused, p->low ? p->low : unused);
+}
+KVI_PRIVATE void kvi_float_join_dense(kv_filter f, const uint8_t *exponents, const kvi_float_planes *p, const uint8_t *zeros, size_t n, uint8_t *raw)
+{
+    if (f == KV_FILTER_BF16) kvi_bf16_join(exponents, p->rest, n, raw);
+    else if (f == KV_FILTER_FP16) kvi_halves_join(p->low, exponents, n, raw);
+    else kvi_fp32_join(exponents, p->rest, p->middle ? p->middle : zeros, p->low ? p->low : zeros, n, raw);
+}
+
+/* zstd, told to search for nothing and to Huffman-code what it did not find */
+KVI_PRIVATE kv_status kvi_zstd_need_huffman(kv_compressor *c, kvi_compress_context *x)
+{
+    if (x->zstd_huffman) return KV_OK;
+    x->zstd_huffman = kvi_zstd_new_writer(c, ZSTD_minCLevel());
+    if (!x->zstd_huffman) return KV_ERR_NO_MEMORY;
+    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_literalCompressionMode, ZSTD_lcm_huffman);
+    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_windowLog, 17);
+    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_hashLog, 6);
+    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_minMatch, 7);
+    return KV_OK;
+}
+
+/* One chunk; 0: it does not fit, or no memory (*s says that). Scratch: exponents, a plane that nobody
+   wants, and two for the frame where `out` has less room than lets zstd write without checks. */
+#define KVI_FLOAT_DENSE_SCRATCH 4
+KVI_PRIVATE size_t kvi_float_dense_chunk(kvi_compress_context *x, kv_filter f, const uint8_t *raw, size_t n, uint8_t *out, size_t room, kv_status *s)
+{
+    uint32_t         flags = kvi_float_flags(f, raw, n);
+    size_t           fixed = 1 + kvi_float_planes_size(f, flags, n, true), wrote, size_bytes;
+    uint8_t         *scratch = (uint8_t *)x->filtered.data, *frame;
+    kvi_float_planes p;
+    if (fixed + KVI_PACKED_SIZE_BYTES > room) return 0;
+    p = kvi_float_planes_at(f, flags, n, out + 1, true);
+    kvi_float_split_dense(f, raw, n, &p, scratch, scratch + n);
+    size_bytes = kvi_packed_size_bytes(n);          /* the most that the frame's size may take */
+    frame = room - fixed - KVI_PACKED_SIZE_BYTES >= 2 * n ? p.end + size_bytes : scratch + 2 * n;
+    wrote = kvi_zstd_wrote(ZSTD_compress2(x->zstd_huffman, frame, 2 * n, scratch, n), s);
+    if (*s < 0) return 0;
+    if (!wrote || wrote + size_bytes >= n) {
+        if (fixed + n > room) return 0;
+        out[0] = (uint8_t)(flags | KVI_FLOAT_STORED);
+        memcpy(p.end, scratch, n);
+        return fixed + n;
+    }
+    size_bytes = kvi_packed_size_bytes(wrote);
+    if (fixed + size_bytes + wrote > room) return 0;
+    out[0] = (uint8_t)flags;
+    memmove(p.end + size_bytes, frame, wrote);      /* often it is there already */
+    (void)kvi_packed_put_size(p.end, wrote);
+    return fixed + size_bytes + wrote;
+}
+
+KVI_PRIVATE size_t kvi_float_dense(kv_compressor *c, kvi_compress_context *x, kv_filter f, kv_slice value, uint8_t *out, size_t room, kv_status *s)
+{
+    const uint8_t *raw = (const uint8_t *)value.data;
+    size_t         size = kvi_float_size(f), left = value.size / size, used = 0, n, bytes;
+    *s = kvi_zstd_need_huffman(c, x);
+    if (*s == KV_OK) *s = kv_buf_reserve(&x->filtered, KVI_FLOAT_DENSE_SCRATCH * (left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK));
+    if (*s < 0) return 0;
+    for (; left; left -= n, raw += n * size, used += bytes) {
+        n = left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK;
+        bytes = kvi_float_dense_chunk(x, f, raw, n, out + used, room - used, s);
+        if (!bytes) return 0;
+    }
+    if (value.size % size > room - used) return 0;
+    kvi_copy(out + used, raw, value.size % size);
+    return used + value.size % size;
+}
+
+/* One chunk of n numbers; its bytes go to *used. scratch has room for 2 * n, the upper half zeros. */
+KVI_PRIVATE kv_status kvi_float_undense_chunk(kv_compressor *c, kvi_compress_context *x, kv_filter f, kv_slice in, size_t n, uint8_t *raw, size_t *used)
+{
+    uint8_t         *b = (uint8_t *)(uintptr_t)in.data, *scratch = (uint8_t *)x->filtered.data;
+    const uint8_t   *exponents = scratch;
+    size_t           fixed, frame_size, size_bytes;
+    kvi_float_planes p;
+    kv_status        s;
+    if (!in.size) return KV_ERR_CORRUPT;
+    fixed = 1 + kvi_float_planes_size(f, b[0], n, true);
+    if (fixed > in.size) return KV_ERR_CORRUPT;
+    p = kvi_float_planes_at(f, b[0], n, b + 1, true);
+    if (b[0] & KVI_FLOAT_STORED) {
+        if (in.size - fixed < n) return KV_ERR_CORRUPT;
+        exponents = p.end;
+        *used = fixed + n;
+    } else {
+        size_bytes = kvi_packed_get_size(p.end, in.size - fixed, &frame_size);
+        if (!size_bytes || frame_size > in.size - fixed - size_bytes) return KV_ERR_CORRUPT;
+        s = kvi_zstd_unpack(c, x, kv_bytes(p.end + size_bytes, frame_size), scratch, n, false);
+        if (s < 0) return s;
+        *used = fixed + size_bytes + frame_size;
+    }
+    kvi_float_join_dense(f, exponents, &p, scratch + n, n, raw);
+    return KV_OK;
+}
+
+KVI_PRIVATE kv_status kvi_float_undense(kv_compressor *c, kvi_compress_context *x, kv_filter f, kv_slice packed, uint8_t *raw, size_t raw_size)
+{
+    const uint8_t *in = (const uint8_t *)packed.data;
+    size_t         size = kvi_float_size(f), left = raw_size / size, available = packed.size, used = 0, n;
+    size_t         chunk = left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK;
+    kv_status      s = kv_buf_reserve(&x->filtered, 2 * chunk);
+    if (s < 0) return s;
+    for (; left; left -= n, raw += n * size, in += used, available -= used) {
+        n = left < chunk ? left : chunk;
+        if (f == KV_FILTER_FP32) kvi_zero((uint8_t *)x->filtered.data + n, n);
+        s = kvi_float_undense_chunk(c, x, f, kv_bytes(in, available), n, raw, &used);
+        if (s < 0) return s;
+    }
+    if (available != raw_size % size) return KV_ERR_CORRUPT;
+    kvi_copy(raw, in, available);
+    return KV_OK;
+}
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+   >>shuffle   bytes and bits by significance, of a whole value; what does not fill an element (eight
+   elements, for bits) follows as it is                                                            */
+
+KVI_PRIVATE kv_status kvi_shuffle_value(kvi_compress_context *x, kv_filter f, uint32_t element_size, kv_slice value, kv_slice *shuffled)
+{
+    const uint8_t *raw = (const uint8_t *)value.data;
+    size_t         count = value.size / element_size, whole;
+    bool           bits = f == KV_FILTER_BITSHUFFLE;
+    uint8_t       *to, *planes;
+    kv_status      s;
+    if (bits) count -= count % 8;
+    whole = count * element_size;
+    s = kv_buf_reserve(&x->filtered, bits && element_size > 1 ? value.size + whole : value.size);
+    if (s < 0) return s;
+    to = (uint8_t *)x->filtered.data;
+    planes = bits && element_size > 1 ? to + value.size : to;
+    if (element_size > 1) kvi_shuffle(raw, planes, count, element_size);
+    for (uint32_t b = 0; bits && b < element_size; b++) kvi_bit_rows(element_size > 1 ? planes + b * count : raw, to + b * count, count);
+    kvi_copy(to + whole, raw + whole, value.size - whole);
+    *shuffled = kv_bytes(to, value.size);
+    return KV_OK;
+}
+
+/* From `shuffled` to raw; `planes` is scratch of as many bytes. */
+KVI_PRIVATE void kvi_unshuffle_value(kv_filter f, uint32_t element_size, const uint8_t *shuffled, uint8_t *planes, size_t raw_size, uint8_t *raw)
+{
+    size_t count = raw_size / element_size, whole;
+    bool   bits = f == KV_FILTER_BITSHUFFLE;
+    if (bits) count -= count % 8;
+    whole = count * element_size;
+    for (uint32_t b = 0; bits && b < element_size; b++) kvi_bit_bytes(shuffled + b * count, (element_size > 1 ? planes : raw) + b * count, count);
+    if (element_size > 1) kvi_unshuffle(bits ? planes : shuffled, raw, count, element_size);
+    kvi_copy(raw + whole, shuffled + whole, raw_size - whole);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>auto   KV_FILTER_AUTO: what the filters would make of a sample of the value
+
+   The sample for the codec is one piece of 4 KiB from the middle. Exponents are counted all over the
+   value. A filter must beat none by 2 %.                                                          */
+
+#define KVI_AUTO_SAMPLE  ((size_t)4096)
+#define KVI_AUTO_MIN     ((size_t)512)      /* bytes; below it a filter is not worth the sampling */
+
+typedef struct kvi_auto { kv_filter filter; uint32_t element_size; uint64_t cost; } kvi_auto;    /* cost: bits of a MiB of such data */
+
+KVI_PRIVATE void kvi_auto_consider(kvi_auto *best, kv_filter filter, uint32_t element_size, uint64_t cost)
+{
+    if (cost >= best->cost) return;
+    best->filter = filter;
+    best->element_size = element_size;
+    best->cost = cost;
+}
+
+/* log2 in 256ths, good to a hundredth; of 0 it is 0 */
+KVI_PRIVATE uint32_t kvi_auto_log2(uint32_t n)
+{
+    uint32_t whole, fraction;
+    if (!n) return 0;
+    whole = kvi_highest_bit32(n);
+    fraction = (uint32_t)(((uint64_t)n << 8 >> whole) & 255);
+    return (whole << 8) + fraction + (fraction * (256 - fraction) * 88 >> 16);
+}
+/* What an entropy coder takes for one of the counted, in 256ths of a bit. */
+KVI_PRIVATE uint64_t kvi_auto_entropy(const uint16_t *counts, uint32_t total)
+{
+    uint64_t bits = (uint64_t)total * kvi_auto_log2(total), less = 0;
+    for (uint32_t i = 0; i < 256; i++) less += (uint64_t)counts[i] * kvi_auto_log2(counts[i]);
+    return total && bits > less ? (bits - less) / total : 0;
+}
+
+KVI_PRIVATE uint64_t kvi_auto_float_cost(kv_filter f, kv_slice raw, bool dense)
+{
+    kvi_float_counts counts;
+    size_t           size = kvi_float_size(f), n = raw.size / size;
+    uint64_t         bits;      /* of one number, in 256ths */
+    uint32_t         inside;
+    kvi_float_count(f, (const uint8_t *)raw.data, n, &counts);
+    (void)kvi_float_base(&counts, &inside);
+    bits = dense ? kvi_auto_entropy(counts.of, counts.total) : 3 * 256 + (uint64_t)(counts.total - inside) * 8 * 256 / counts.total;
+    bits += (uint64_t)kvi_float_planes_size(f, kvi_float_flags(f, (const uint8_t *)raw.data, n < 4096 ? n : 4096), 1, true) * 8 * 256;
+    if (f == KV_FILTER_FP16) bits += 3 * 256;       /* sign and two bits of mantissa go with the exponent */
+    return bits * (((uint64_t)1 << 20) / size) / 256;
+}
+
+/* The sample through a shuffle and the codec. */
+KVI_PRIVATE uint64_t kvi_auto_codec_cost(kv_compressor *c, kvi_compress_context *x, kv_codec codec, kv_filter f, uint32_t element_size, kv_slice sample, kv_status *s)
+{
+    uint8_t out[4096];
+    size_t  wrote, size = sample.size;
+    if (f != KV_FILTER_NONE) *s = kvi_shuffle_value(x, f, element_size, sample, &sample);
+    wrote = *s < 0 ? 0 : kvi_codec_pack(c, x, codec, sample, out, size, false, s);
+    return (uint64_t)(wrote ? wrote : size) * ((uint64_t)8 << 20) / size;
+}
+
+/* The best size of element for a shuffle, by the quicker codec that there is. */
+KVI_PRIVATE uint32_t kvi_auto_element_size(kv_compressor *c, kvi_compress_context *x, kv_slice sample, kv_status *s)
+{
+    kv_codec quick = kv_codec_supported(KV_CODEC_LZ4) ? KV_CODEC_LZ4 : c->options.codec;
+    uint64_t best_cost = UINT64_MAX, cost;
+    uint32_t best = 2;
+    if (c->options.element_size) return c->options.element_size;
+    for (uint32_t size = 2; size <= 8; size *= 2) {
+        cost = kvi_auto_codec_cost(c, x, quick, KV_FILTER_SHUFFLE, size, sample, s);
+        if (cost < best_cost) { best_cost = cost; best = size; }
+    }
+    return best;
+}
+
+KVI_PRIVATE kv_status kvi_auto_choose(kv_compressor *c, kvi_compress_context *x, kv_slice raw, kvi_auto *best)
+{
+    size_t    size = raw.size < KVI_AUTO_SAMPLE ? raw.size : KVI_AUTO_SAMPLE;
+    kv_slice  sample = kv_bytes((const uint8_t *)raw.data + (raw.size - size) / 2 / 8 * 8, size);
+    kv_codec  codec = c->options.codec;
+    bool      dense = codec == KV_CODEC_ZSTD;
+    uint32_t  element_size = c->options.element_size;
+    uint64_t  none = (uint64_t)8 << 20;
+    kv_status s = KV_OK;
+    best->filter = KV_FILTER_NONE;
+    best->element_size = 1;
+    if (codec != KV_CODEC_NONE) none = kvi_auto_codec_cost(c, x, codec, KV_FILTER_NONE, 1, sample, &s);
+    best->cost = none - none / 50;
+    if (!element_size || element_size == 2) {
+        kvi_auto_consider(best, KV_FILTER_BF16, 2, kvi_auto_float_cost(KV_FILTER_BF16, raw, dense));
+        kvi_auto_consider(best, KV_FILTER_FP16, 2, kvi_auto_float_cost(KV_FILTER_FP16, raw, dense));
+    }
+    if (!element_size || element_size == 4) kvi_auto_consider(best, KV_FILTER_FP32, 4, kvi_auto_float_cost(KV_FILTER_FP32, raw, dense));
+    if (codec == KV_CODEC_NONE || s < 0) return s;
+    element_size = kvi_auto_element_size(c, x, sample, &s);
+    if (element_size > 1) kvi_auto_consider(best, KV_FILTER_SHUFFLE, element_size, kvi_auto_codec_cost(c, x, codec, KV_FILTER_SHUFFLE, element_size, sample, &s));
+    if (!dense) kvi_auto_consider(best, KV_FILTER_BITSHUFFLE, element_size, kvi_auto_codec_cost(c, x, codec, KV_FILTER_BITSHUFFLE, element_size, sample, &s));
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
    >>pack   a value on its way in
 
-   1. too small, or looks random: store it          2. let the codec try, with no more room than makes
-   it worth while                                   3. it did not fit: store it
+   1. choose codec and filter: too small, or looks random: none of either
+   2. let them try, with no more room than makes it worth while
+   3. they did not: store the value
    The checksum comes last, over everything.                                                       */
 
-/* Would a codec have a chance? 64 bytes, spread over the value, are looked at: among 64 random ones 57
-   are different, give or take 2; base64 has 41, JSON 25. A block of noise that occurs twice is taken
-   for random, too; that is the price. */
-#define KVI_COMPRESS_PROBES     64
+/* Would a codec have a chance? 64 bytes, an odd distance apart so that every byte of a number gets its
+   turn, are looked at: among 64 random ones 57 are different, give or take 2; base64 has 41, JSON 25. A
+   block of noise that occurs twice is taken for random, too; that is the price. */
+#define KVI_COMPRESS_PROBES        64
 #define KVI_COMPRESS_PROBES_RANDOM 52
 KVI_PRIVATE bool kvi_compress_looks_random(kv_slice raw)
 {
     const uint8_t *bytes = (const uint8_t *)raw.data;
-    size_t         step = raw.size / KVI_COMPRESS_PROBES;
+    size_t         step = (raw.size / KVI_COMPRESS_PROBES - 1) | 1;
     uint8_t        seen[256];
-    uint32_t       different = 0;
+    uint64_t       different = 0, word;
     memset(seen, 0, sizeof seen);
-    for (uint32_t i = 0; i < KVI_COMPRESS_PROBES; i++) {
-        uint8_t b = bytes[i * step + (i & 3) % step];
-        different += 1u - seen[b];
-        seen[b] = 1;
+    if (raw.size < 2 * KVI_COMPRESS_PROBES) step = 1;
+    for (uint32_t i = 0; i < KVI_COMPRESS_PROBES; i++, bytes += step) seen[*bytes] = 1;
+    for (uint32_t i = 0; i < sizeof seen; i += sizeof word) {       /* eight sums side by side: each ends at 32 or below */
+        memcpy(&word, seen + i, sizeof word);
+        different += word;
     }
+    different = (different * UINT64_C(0x0101010101010101)) >> 56;   /* and their sum, 64 or below */
     return different >= KVI_COMPRESS_PROBES_RANDOM;
 }
 
@@ -703,31 +1273,106 @@ KVI_PRIVATE size_t kvi_pack_stored(kv_slice raw, uint8_t *out)
 /* Room for the payload, so that packing saves at least a 64th. */
 KVI_INLINE size_t kvi_pack_room(size_t raw_size) { return raw_size - raw_size / 64 - kvi_packed_size_bytes(raw_size); }
 
+/* How a value is packed: what its tag says. */
+typedef struct kvi_packing {
+    kv_codec  codec;
+    kv_filter filter;
+    uint32_t  element_size;     /* of the shuffles */
+    bool      dictionary;
+} kvi_packing;
+
+KVI_INLINE bool kvi_filter_is_float(kv_filter f) { return f >= KV_FILTER_BF16 && f <= KV_FILTER_FP32; }
+
+/* 0, and 1 to 3, 4 to 7, 8 to 10 for shuffles of 2, 4, 8 bytes, bit shuffles of 1, 2, 4, 8, and floats. */
+KVI_PRIVATE uint32_t kvi_packing_filter_id(const kvi_packing *p)
+{
+    uint32_t log = p->element_size < 2 ? 0 : kvi_highest_bit32(p->element_size);
+    if (p->filter == KV_FILTER_SHUFFLE) return log;
+    if (p->filter == KV_FILTER_BITSHUFFLE) return 4 + log;
+    return kvi_filter_is_float(p->filter) ? 8u + (uint32_t)(p->filter - KV_FILTER_BF16) : 0;
+}
+KVI_PRIVATE uint8_t kvi_packing_tag(const kvi_packing *p)
+{
+    return (uint8_t)((p->dictionary ? KVI_PACKED_DICTIONARY : 0) | (uint32_t)(p->codec - KV_CODEC_NONE) << 4 | kvi_packing_filter_id(p));
+}
+/* False for a tag that this format does not have. */
+KVI_PRIVATE bool kvi_packing_of_tag(uint8_t tag, kvi_packing *p)
+{
+    uint32_t id = tag & 15u, codec = tag >> 4 & 3u;
+    if (tag & KVI_PACKED_NEWER || id > 10 || codec > 2) return false;
+    p->codec = (kv_codec)(KV_CODEC_NONE + (int)codec);
+    p->dictionary = (tag & KVI_PACKED_DICTIONARY) != 0;
+    p->element_size = id < 4 ? 1u << id : 1u << (id & 3);
+    p->filter = !id ? KV_FILTER_NONE : id < 4 ? KV_FILTER_SHUFFLE : id < 8 ? KV_FILTER_BITSHUFFLE : (kv_filter)(KV_FILTER_BF16 + (int)(id - 8));
+    if (p->codec == KV_CODEC_NONE) return !p->dictionary && (!id || id >= 8);
+    return p->codec == KV_CODEC_ZSTD || id < 8;
+}
+
+/* What the options say for this value. NONE with NONE: it is stored. */
+KVI_PRIVATE kv_status kvi_packing_choose(kv_compressor *c, kvi_compress_context *x, kv_slice raw, kvi_packing *p)
+{
+    const kv_compress_options *o = &c->options;
+    kvi_auto  best;
+    kv_status s;
+    p->codec = KV_CODEC_NONE;
+    p->filter = KV_FILTER_NONE;
+    p->element_size = o->element_size;
+    p->dictionary = false;
+    if (raw.size < o->size_min || !raw.size) return KV_OK;
+
+    p->filter = o->filter;
+    if (p->filter == KV_FILTER_AUTO) {
+        p->filter = KV_FILTER_NONE;
+        if (raw.size >= KVI_AUTO_MIN) {
+            s = kvi_auto_choose(c, x, raw, &best);
+            if (s < 0) return s;
+            p->filter = best.filter;
+            p->element_size = best.element_size;
+        }
+    }
+    if (p->filter == KV_FILTER_SHUFFLE && p->element_size == 1) p->filter = KV_FILTER_NONE;
+    if (kvi_filter_is_float(p->filter)) {
+        if (o->codec == KV_CODEC_ZSTD) p->codec = KV_CODEC_ZSTD;
+        return KV_OK;
+    }
+    if (o->codec == KV_CODEC_NONE) { p->filter = KV_FILTER_NONE; return KV_OK; }
+    if (p->filter == KV_FILTER_NONE) {
+        if (raw.size >= KVI_COMPRESS_SIZE_MIN && raw.size <= KVI_COMPRESS_PROBE_MAX && kvi_compress_looks_random(raw)) return KV_OK;
+        p->dictionary = o->dictionary.size && raw.size <= KVI_COMPRESS_DICTIONARY_VALUE;
+    }
+    p->codec = o->codec;
+    return KV_OK;
+}
+
+/* The payload; 0: it does not fit, or no memory (*s says that). */
+KVI_PRIVATE size_t kvi_pack_payload(kv_compressor *c, kvi_compress_context *x, const kvi_packing *p, kv_slice raw, uint8_t *out, size_t room, kv_status *s)
+{
+    if (kvi_filter_is_float(p->filter)) {
+#if KVI_ZSTD
+        if (p->codec == KV_CODEC_ZSTD) return kvi_float_dense(c, x, p->filter, raw, out, room, s);
+#endif
+        return kvi_float_pack(p->filter, raw, out, room);
+    }
+    if (p->filter != KV_FILTER_NONE) *s = kvi_shuffle_value(x, p->filter, p->element_size, raw, &raw);
+    return *s < 0 ? 0 : kvi_codec_pack(c, x, p->codec, raw, out, room, p->dictionary, s);
+}
+
 /* out has room for raw.size + KVI_PACKED_STORED_BYTES. Returns the bytes of the packed value; *s is
    KV_OK, or KV_ERR_NO_MEMORY. */
 KVI_PRIVATE size_t kvi_pack(kv_compressor *c, kvi_compress_context *x, kv_slice raw, uint8_t *out, kv_status *s)
 {
-    const kv_compress_options *o = &c->options;
-    bool     dictionary;
-    uint8_t *payload;
-    size_t   wrote;
-    *s = KV_OK;
-
-    /* 1. */
-    if (raw.size < o->size_min || !raw.size || o->codec == KV_CODEC_NONE) return kvi_pack_stored(raw, out);
-    if (raw.size >= KVI_COMPRESS_SIZE_MIN && raw.size <= KVI_COMPRESS_PROBE_MAX && kvi_compress_looks_random(raw)) return kvi_pack_stored(raw, out);
-
-    /* 2. */
-    dictionary = o->dictionary.size && raw.size <= KVI_COMPRESS_DICTIONARY_VALUE;
-    payload = out + KVI_PACKED_TAG_BYTES;
-    payload += kvi_packed_put_size(payload, raw.size);
-    wrote = kvi_codec_pack(c, x, o->codec, raw, payload, kvi_pack_room(raw.size), dictionary, s);
+    kvi_packing p;
+    size_t      used = KVI_PACKED_TAG_BYTES, wrote;
+    *s = kvi_packing_choose(c, x, raw, &p);
+    if (*s < 0) return 0;
+    if (p.codec == KV_CODEC_NONE && p.filter == KV_FILTER_NONE) return kvi_pack_stored(raw, out);
+    used += kvi_packed_put_size(out + used, raw.size);
+    wrote = kvi_pack_payload(c, x, &p, raw, out + used, kvi_pack_room(raw.size), s);
     if (!wrote) return kvi_pack_stored(raw, out);
-
-    out[0] = (uint8_t)((o->codec == KV_CODEC_LZ4 ? 1u : 2u) << 4 | (dictionary ? KVI_PACKED_DICTIONARY : 0));
-    payload += wrote;
-    kvi_packed_seal(out, (size_t)(payload - out), dictionary ? c->dictionary_hash : 0);
-    return (size_t)(payload - out) + KVI_PACKED_CHECKSUM_BYTES;
+    out[0] = kvi_packing_tag(&p);
+    used += wrote;
+    kvi_packed_seal(out, used, p.dictionary ? c->dictionary_hash : 0);
+    return used + KVI_PACKED_CHECKSUM_BYTES;
 }
 
 KVI_PRIVATE kv_status kvi_compress_too_large(kv_compressor *c) { return kvi_compress_error(c, KV_ERR_TOO_LARGE, "value is over KV_VALUE_SIZE_MAX bytes"); }
@@ -736,10 +1381,9 @@ KVI_PRIVATE kv_status kvi_compress_too_large(kv_compressor *c) { return kvi_comp
    >>unpack   a value on its way out: checksum, tag, size, and only then memory and the codec      */
 
 typedef struct kvi_packed {
-    kv_codec codec;
-    bool     dictionary;
-    size_t   raw_size;
-    kv_slice payload;
+    kvi_packing how;
+    size_t      raw_size;
+    kv_slice    payload;
 } kvi_packed;
 
 KVI_PRIVATE kv_status kvi_unpack_damaged(kv_compressor *c, bool dictionary)
@@ -749,36 +1393,66 @@ KVI_PRIVATE kv_status kvi_unpack_damaged(kv_compressor *c, bool dictionary)
                                      : "packed value is damaged, or was packed with a dictionary, which this compressor does not have");
 }
 
+/* Could so short a payload inflate to so much? Crafted bytes cannot make us ask for memory that they
+   have no way to fill: LZ4 makes 255 bytes of one, zstd a block of 128 KiB of three, the floats four. */
+KVI_PRIVATE bool kvi_packed_plausible(const kvi_packed *p)
+{
+    uint64_t payload = p->payload.size, raw = p->raw_size;
+    if (kvi_filter_is_float(p->how.filter)) return raw <= 4 * payload;
+    return raw <= (p->how.codec == KV_CODEC_LZ4 ? 255 : (uint64_t)131072) * payload;
+}
+
 KVI_PRIVATE kv_status kvi_unpack_header(kv_compressor *c, kv_slice packed, kvi_packed *p)
 {
-    static const kv_codec codecs[4] = { KV_CODEC_NONE, KV_CODEC_LZ4, KV_CODEC_ZSTD, KV_CODEC_DEFAULT };
     const uint8_t *b = (const uint8_t *)packed.data;
     size_t         end, at = KVI_PACKED_TAG_BYTES, used;
+    bool           dictionary;
     if (!b || packed.size < KVI_PACKED_STORED_BYTES) return kvi_unpack_damaged(c, false);
     end = packed.size - KVI_PACKED_CHECKSUM_BYTES;
-    p->dictionary = (b[0] & KVI_PACKED_DICTIONARY) != 0;
-    if (kvi_load_le32(b + end) != kvi_checksum(b, end, p->dictionary ? c->dictionary_hash : 0)) return kvi_unpack_damaged(c, p->dictionary);
-    p->codec = codecs[b[0] >> 4 & 3];
-    if (b[0] & KVI_PACKED_NEWER || p->codec == KV_CODEC_DEFAULT || b[0] & 15)
-        return kvi_compress_error(c, KV_ERR_VERSION, "value was packed by a newer version");
+    dictionary = (b[0] & KVI_PACKED_DICTIONARY) != 0;
+    if (dictionary && !c->options.dictionary.size) return kvi_unpack_damaged(c, true);
+    if (kvi_load_le32(b + end) != kvi_checksum(b, end, dictionary ? c->dictionary_hash : 0)) return kvi_unpack_damaged(c, dictionary);
+    if (!kvi_packing_of_tag(b[0], &p->how)) return kvi_compress_error(c, KV_ERR_VERSION, "value was packed by a newer version");
     p->raw_size = end - at;
     if (b[0]) {
         used = kvi_packed_get_size(b + at, end - at, &p->raw_size);
-        if (!used || !p->raw_size || (p->dictionary && !c->options.dictionary.size)) return kvi_unpack_damaged(c, p->dictionary);
+        if (!used || !p->raw_size) return kvi_unpack_damaged(c, false);
         at += used;
     }
     p->payload = kv_bytes(b + at, end - at);
+    if (b[0] && !kvi_packed_plausible(p)) return kvi_unpack_damaged(c, false);
     if (p->raw_size > c->options.size_max) return kvi_compress_error(c, KV_ERR_TOO_LARGE, "packed value inflates past size_max");
     return KV_OK;
 }
 
+KVI_PRIVATE kv_status kvi_unpack_shuffled(kv_compressor *c, kvi_compress_context *x, const kvi_packed *p, uint8_t *raw)
+{
+    bool      two = p->how.filter == KV_FILTER_BITSHUFFLE && p->how.element_size > 1;
+    kv_status s = kv_buf_reserve(&x->filtered, two ? 2 * p->raw_size : p->raw_size);
+    uint8_t  *shuffled = (uint8_t *)x->filtered.data;
+    if (s < 0) return s;
+    s = kvi_codec_unpack(c, x, p->how.codec, p->payload, shuffled, p->raw_size, p->how.dictionary);
+    if (s == KV_OK) kvi_unshuffle_value(p->how.filter, p->how.element_size, shuffled, shuffled + (two ? p->raw_size : 0), p->raw_size, raw);
+    return s;
+}
+
+/* raw has room for p->raw_size. */
 KVI_PRIVATE kv_status kvi_unpack_payload(kv_compressor *c, kvi_compress_context *x, const kvi_packed *p, uint8_t *raw)
 {
-    kv_status s = kvi_codec_unpack(c, x, p->codec, p->payload, raw, p->raw_size, p->dictionary);
+    kv_status s;
+    if (!kv_codec_supported(p->how.codec)) return kvi_codec_missing(&c->error, p->how.codec);
+    if (kvi_filter_is_float(p->how.filter)) {
+        s = p->how.codec == KV_CODEC_NONE ? kvi_float_unpack(p->how.filter, p->payload, raw, p->raw_size) : KV_ERR_CORRUPT;
+#if KVI_ZSTD
+        if (p->how.codec == KV_CODEC_ZSTD) s = kvi_float_undense(c, x, p->how.filter, p->payload, raw, p->raw_size);
+#endif
+    } else if (p->how.filter != KV_FILTER_NONE) s = kvi_unpack_shuffled(c, x, p, raw);
+    else s = kvi_codec_unpack(c, x, p->how.codec, p->payload, raw, p->raw_size, p->how.dictionary);
     if (s == KV_ERR_CORRUPT) return kvi_unpack_damaged(c, false);
-    if (s == KV_ERR_UNSUPPORTED) return kvi_codec_missing(&c->error, p->codec);
     return s < 0 ? kvi_compress_error(c, s, NULL) : s;
 }
+
+KVI_INLINE bool kvi_packed_is_stored(kv_slice packed) { return *(const uint8_t *)packed.data == 0; }
 
 /* Into a buffer, with a context that the caller has (or NULL: one is taken if it takes one). */
 KVI_PRIVATE kv_status kvi_unpack(kv_compressor *c, kvi_compress_context *x, kv_slice packed, kv_buf *raw)
@@ -787,7 +1461,7 @@ KVI_PRIVATE kv_status kvi_unpack(kv_compressor *c, kvi_compress_context *x, kv_s
     kvi_packed            p;
     kv_status             s = kvi_unpack_header(c, packed, &p);
     if (s < 0) return s;
-    if (p.codec == KV_CODEC_NONE) {
+    if (kvi_packed_is_stored(packed)) {
         s = kv_buf_assign(raw, p.payload);
         return s < 0 ? kvi_compress_error(c, s, NULL) : s;
     }
@@ -878,6 +1552,7 @@ KVI_PRIVATE kv_status kvi_compressor_resolve(const kv_compress_options *o, kv_co
     if (r->codec == KV_CODEC_ZSTD && !r->level) r->level = KVI_ZSTD_LEVEL_DEFAULT;
     if (r->codec == KV_CODEC_ZSTD && (r->level < ZSTD_minCLevel() || r->level > ZSTD_maxCLevel())) return kvi_compressor_refuse(o, KV_ERR_INVALID, "level: -131072 to 22 for zstd");
 #endif
+    if (!r->element_size) r->element_size = r->filter == KV_FILTER_AUTO ? 0 : KVI_COMPRESS_ELEMENT_SIZE;
     if (!r->size_min) r->size_min = KVI_COMPRESS_SIZE_MIN;
     if (r->size_min == KV_NONE) r->size_min = 1;
     if (!r->size_max || r->size_max > KV_VALUE_SIZE_MAX) r->size_max = KV_VALUE_SIZE_MAX;
@@ -1094,7 +1769,6 @@ KVI_PRIVATE kv_status kvi_compressed_pack(kv_compressed *c, kvi_compress_context
     }
     return s;
 }
-KVI_INLINE bool kvi_packed_is_stored(kv_slice packed) { return *(const uint8_t *)packed.data == 0; }
 
 KVI_PRIVATE kv_status kvi_compressed_set(kv_store *store, kv_slice key, kv_slice value)
 {

@@ -8,7 +8,8 @@
        printf("shard %u of 10\n", (unsigned)kv_shard(h, 10));
 
    CONTENTS   docs: hashing, SIMD levels
-              code: >>public >>level >>hash >>prefix >>group >>columns >>api
+              code: >>public >>level >>hash >>prefix >>group >>columns >>filters
+                    >>api
 
    HASHING
    kv_hash is XXH3 with 64 bits and a seed (Y. Collet, xxHash 0.8): the same number on every machine
@@ -397,6 +398,648 @@ KVI_INLINE uint32_t kvi_rank(const uint8_t *sorted, uint32_t count, uint8_t most
         rank += 16;
         if (rank >= count) return rank;
     }
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>filters   arrays of numbers taken apart, and put together again, exactly
+
+   All of it is written once, over a vector of 16, 32 or 64 bytes (kvi_v) with a dozen operations; each
+   function ends in the scalar loop of the same name, which is also its reference: it takes over at
+   element i, and from 0 it does everything.
+
+   Where a result is a row of bits, bit i of it speaks of element i, the lowest bit of the first byte
+   first, on every machine.                                                                        */
+
+#if KVI_X86 >= 3
+#define KVI_V 64
+typedef __m512i kvi_v;
+KVI_INLINE kvi_v kvi_v_load(const uint8_t *p) { return _mm512_loadu_si512((const void *)p); }
+KVI_INLINE void  kvi_v_store(uint8_t *p, kvi_v a) { _mm512_storeu_si512((void *)p, a); }
+KVI_INLINE kvi_v kvi_v_set(uint32_t byte) { return _mm512_set1_epi8((char)byte); }
+KVI_INLINE kvi_v kvi_v_and(kvi_v a, kvi_v b) { return _mm512_and_si512(a, b); }
+KVI_INLINE kvi_v kvi_v_or(kvi_v a, kvi_v b) { return _mm512_or_si512(a, b); }
+KVI_INLINE kvi_v kvi_v_add(kvi_v a, kvi_v b) { return _mm512_add_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_sub(kvi_v a, kvi_v b) { return _mm512_sub_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_min(kvi_v a, kvi_v b) { return _mm512_min_epu8(a, b); }
+KVI_INLINE kvi_v kvi_v_right(kvi_v a, uint32_t n) { return _mm512_srl_epi16(a, _mm_cvtsi32_si128((int)n)); }     /* 16 bits at once: mask the result */
+KVI_INLINE kvi_v kvi_v_left(kvi_v a, uint32_t n) { return _mm512_sll_epi16(a, _mm_cvtsi32_si128((int)n)); }
+KVI_INLINE uint64_t kvi_v_bits(kvi_v a, uint32_t bit) { return (uint64_t)_mm512_test_epi8_mask(a, _mm512_set1_epi8((char)(1u << bit))); }
+KVI_INLINE kvi_v kvi_v_from_bits(uint64_t bits) { return _mm512_movm_epi8((__mmask64)bits); }
+KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b)
+{
+    const kvi_v order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), low = _mm512_set1_epi16(0xFF);
+    return _mm512_permutexvar_epi64(order, _mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low)));
+}
+KVI_INLINE kvi_v kvi_v_odd(kvi_v a, kvi_v b)
+{
+    const kvi_v order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    return _mm512_permutexvar_epi64(order, _mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8)));
+}
+KVI_INLINE kvi_v kvi_v_zip_low(kvi_v a, kvi_v b)
+{
+    return _mm512_or_si512(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(a)), _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(b)), 8));
+}
+KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b)
+{
+    return _mm512_or_si512(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(a, 1)), _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(b, 1)), 8));
+}
+#elif KVI_X86 == 2
+#define KVI_V 32
+typedef __m256i kvi_v;
+KVI_INLINE kvi_v kvi_v_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+KVI_INLINE void  kvi_v_store(uint8_t *p, kvi_v a) { _mm256_storeu_si256((__m256i *)(void *)p, a); }
+KVI_INLINE kvi_v kvi_v_set(uint32_t byte) { return _mm256_set1_epi8((char)byte); }
+KVI_INLINE kvi_v kvi_v_and(kvi_v a, kvi_v b) { return _mm256_and_si256(a, b); }
+KVI_INLINE kvi_v kvi_v_or(kvi_v a, kvi_v b) { return _mm256_or_si256(a, b); }
+KVI_INLINE kvi_v kvi_v_add(kvi_v a, kvi_v b) { return _mm256_add_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_sub(kvi_v a, kvi_v b) { return _mm256_sub_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_min(kvi_v a, kvi_v b) { return _mm256_min_epu8(a, b); }
+KVI_INLINE kvi_v kvi_v_right(kvi_v a, uint32_t n) { return _mm256_srl_epi16(a, _mm_cvtsi32_si128((int)n)); }
+KVI_INLINE kvi_v kvi_v_left(kvi_v a, uint32_t n) { return _mm256_sll_epi16(a, _mm_cvtsi32_si128((int)n)); }
+KVI_INLINE uint64_t kvi_v_bits(kvi_v a, uint32_t bit) { return (uint32_t)_mm256_movemask_epi8(kvi_v_left(a, 7 - bit)); }
+KVI_INLINE kvi_v kvi_v_from_bits(uint64_t bits)
+{
+    const kvi_v spread = _mm256_set_epi8(3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    const kvi_v bit = _mm256_set1_epi64x((long long)UINT64_C(0x8040201008040201));
+    kvi_v v = _mm256_shuffle_epi8(_mm256_set1_epi32((int)(uint32_t)bits), spread);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
+}
+KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b)
+{
+    const kvi_v low = _mm256_set1_epi16(0xFF);
+    return _mm256_permute4x64_epi64(_mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low)), 0xD8);
+}
+KVI_INLINE kvi_v kvi_v_odd(kvi_v a, kvi_v b)
+{
+    return _mm256_permute4x64_epi64(_mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)), 0xD8);
+}
+KVI_INLINE kvi_v kvi_v_zip_low(kvi_v a, kvi_v b)
+{
+    return _mm256_unpacklo_epi8(_mm256_permute4x64_epi64(a, 0xD8), _mm256_permute4x64_epi64(b, 0xD8));
+}
+KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b)
+{
+    return _mm256_unpackhi_epi8(_mm256_permute4x64_epi64(a, 0xD8), _mm256_permute4x64_epi64(b, 0xD8));
+}
+#elif KVI_X86 == 1
+#define KVI_V 16
+typedef __m128i kvi_v;
+KVI_INLINE kvi_v kvi_v_load(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
+KVI_INLINE void  kvi_v_store(uint8_t *p, kvi_v a) { _mm_storeu_si128((__m128i *)(void *)p, a); }
+KVI_INLINE kvi_v kvi_v_set(uint32_t byte) { return _mm_set1_epi8((char)byte); }
+KVI_INLINE kvi_v kvi_v_and(kvi_v a, kvi_v b) { return _mm_and_si128(a, b); }
+KVI_INLINE kvi_v kvi_v_or(kvi_v a, kvi_v b) { return _mm_or_si128(a, b); }
+KVI_INLINE kvi_v kvi_v_add(kvi_v a, kvi_v b) { return _mm_add_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_sub(kvi_v a, kvi_v b) { return _mm_sub_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_min(kvi_v a, kvi_v b) { return _mm_min_epu8(a, b); }
+KVI_INLINE kvi_v kvi_v_right(kvi_v a, uint32_t n) { return _mm_srl_epi16(a, _mm_cvtsi32_si128((int)n)); }
+KVI_INLINE kvi_v kvi_v_left(kvi_v a, uint32_t n) { return _mm_sll_epi16(a, _mm_cvtsi32_si128((int)n)); }
+KVI_INLINE uint64_t kvi_v_bits(kvi_v a, uint32_t bit) { return (uint32_t)_mm_movemask_epi8(kvi_v_left(a, 7 - bit)); }
+KVI_INLINE kvi_v kvi_v_from_bits(uint64_t bits)
+{
+    const kvi_v bit = _mm_set_epi8((char)0x80, 0x40, 0x20, 0x10, 8, 4, 2, 1, (char)0x80, 0x40, 0x20, 0x10, 8, 4, 2, 1);
+    kvi_v v = _mm_cvtsi32_si128((int)(uint32_t)(bits & 0xFFFFu));
+    v = _mm_unpacklo_epi8(v, v);
+    v = _mm_unpacklo_epi16(v, v);
+    v = _mm_unpacklo_epi32(v, v);
+    return _mm_cmpeq_epi8(_mm_and_si128(v, bit), bit);
+}
+KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b)
+{
+    const kvi_v low = _mm_set1_epi16(0xFF);
+    return _mm_packus_epi16(_mm_and_si128(a, low), _mm_and_si128(b, low));
+}
+KVI_INLINE kvi_v kvi_v_odd(kvi_v a, kvi_v b) { return _mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8)); }
+KVI_INLINE kvi_v kvi_v_zip_low(kvi_v a, kvi_v b) { return _mm_unpacklo_epi8(a, b); }
+KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b) { return _mm_unpackhi_epi8(a, b); }
+#elif KV_SIMD == KV_SIMD_NEON
+#define KVI_V 16
+typedef uint8x16_t kvi_v;
+KVI_INLINE kvi_v kvi_v_load(const uint8_t *p) { return vld1q_u8(p); }
+KVI_INLINE void  kvi_v_store(uint8_t *p, kvi_v a) { vst1q_u8(p, a); }
+KVI_INLINE kvi_v kvi_v_set(uint32_t byte) { return vdupq_n_u8((uint8_t)byte); }
+KVI_INLINE kvi_v kvi_v_and(kvi_v a, kvi_v b) { return vandq_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_or(kvi_v a, kvi_v b) { return vorrq_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_add(kvi_v a, kvi_v b) { return vaddq_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_sub(kvi_v a, kvi_v b) { return vsubq_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_min(kvi_v a, kvi_v b) { return vminq_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_right(kvi_v a, uint32_t n)
+{
+    return vreinterpretq_u8_u16(vshlq_u16(vreinterpretq_u16_u8(a), vdupq_n_s16((int16_t)-(int)n)));
+}
+KVI_INLINE kvi_v kvi_v_left(kvi_v a, uint32_t n)
+{
+    return vreinterpretq_u8_u16(vshlq_u16(vreinterpretq_u16_u8(a), vdupq_n_s16((int16_t)n)));
+}
+KVI_INLINE uint64_t kvi_v_bits(kvi_v a, uint32_t bit) { return kvi_neon_mask(vtstq_u8(a, vdupq_n_u8((uint8_t)(1u << bit)))); }
+KVI_INLINE kvi_v kvi_v_from_bits(uint64_t bits)
+{
+    static const uint8_t weights[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128 };
+    return vtstq_u8(vcombine_u8(vdup_n_u8((uint8_t)bits), vdup_n_u8((uint8_t)(bits >> 8))), vld1q_u8(weights));
+}
+KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b) { return vuzp1q_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_odd(kvi_v a, kvi_v b) { return vuzp2q_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_zip_low(kvi_v a, kvi_v b) { return vzip1q_u8(a, b); }
+KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b) { return vzip2q_u8(a, b); }
+#elif KV_SIMD == KV_SIMD_WASM
+#define KVI_V 16
+typedef v128_t kvi_v;
+KVI_INLINE kvi_v kvi_v_load(const uint8_t *p) { return wasm_v128_load(p); }
+KVI_INLINE void  kvi_v_store(uint8_t *p, kvi_v a) { wasm_v128_store(p, a); }
+KVI_INLINE kvi_v kvi_v_set(uint32_t byte) { return wasm_i8x16_splat((int8_t)byte); }
+KVI_INLINE kvi_v kvi_v_and(kvi_v a, kvi_v b) { return wasm_v128_and(a, b); }
+KVI_INLINE kvi_v kvi_v_or(kvi_v a, kvi_v b) { return wasm_v128_or(a, b); }
+KVI_INLINE kvi_v kvi_v_add(kvi_v a, kvi_v b) { return wasm_i8x16_add(a, b); }
+KVI_INLINE kvi_v kvi_v_sub(kvi_v a, kvi_v b) { return wasm_i8x16_sub(a, b); }
+KVI_INLINE kvi_v kvi_v_min(kvi_v a, kvi_v b) { return wasm_u8x16_min(a, b); }
+KVI_INLINE kvi_v kvi_v_right(kvi_v a, uint32_t n) { return wasm_u16x8_shr(a, n); }
+KVI_INLINE kvi_v kvi_v_left(kvi_v a, uint32_t n) { return wasm_i16x8_shl(a, n); }
+KVI_INLINE uint64_t kvi_v_bits(kvi_v a, uint32_t bit) { return (uint32_t)wasm_i8x16_bitmask(kvi_v_left(a, 7 - bit)); }
+KVI_INLINE kvi_v kvi_v_from_bits(uint64_t bits)
+{
+    const kvi_v bit = wasm_i64x2_splat((int64_t)UINT64_C(0x8040201008040201));
+    kvi_v v = wasm_i8x16_shuffle(wasm_i16x8_splat((int16_t)(uint16_t)bits), bit, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    return wasm_i8x16_eq(wasm_v128_and(v, bit), bit);
+}
+KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b) { return wasm_i8x16_shuffle(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+KVI_INLINE kvi_v kvi_v_odd(kvi_v a, kvi_v b) { return wasm_i8x16_shuffle(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+KVI_INLINE kvi_v kvi_v_zip_low(kvi_v a, kvi_v b) { return wasm_i8x16_shuffle(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b) { return wasm_i8x16_shuffle(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+#else
+#define KVI_V 0
+#endif
+
+/* ---- bytes by significance: byte b of element i goes to plane b, at to[b * count + i] ---- */
+
+KVI_PRIVATE void kvi_shuffle_scalar(const uint8_t *from, uint8_t *to, size_t count, uint32_t element_size, size_t i)
+{
+    for (; i < count; i++) for (uint32_t b = 0; b < element_size; b++) to[b * count + i] = from[i * element_size + b];
+}
+KVI_PRIVATE void kvi_unshuffle_scalar(const uint8_t *from, uint8_t *to, size_t count, uint32_t element_size, size_t i)
+{
+    for (; i < count; i++) for (uint32_t b = 0; b < element_size; b++) to[i * element_size + b] = from[b * count + i];
+}
+
+#if KVI_V
+/* KVI_V elements of 2, 4 or 8 bytes: each round separates the even bytes from the odd ones and so
+   settles one bit of a byte's place in its element, the lowest first. */
+KVI_INLINE void kvi_shuffle_v(const uint8_t *from, kvi_v *planes, uint32_t element_size)
+{
+    kvi_v v[8], w[8];
+    for (uint32_t b = 0; b < element_size; b++) v[b] = kvi_v_load(from + b * KVI_V);
+    for (uint32_t half = element_size / 2, groups = 1; half; half /= 2, groups *= 2) {
+        for (uint32_t g = 0; g < groups; g++) {
+            for (uint32_t k = 0; k < half; k++) {
+                w[g * 2 * half + k] = kvi_v_even(v[g * 2 * half + 2 * k], v[g * 2 * half + 2 * k + 1]);
+                w[g * 2 * half + half + k] = kvi_v_odd(v[g * 2 * half + 2 * k], v[g * 2 * half + 2 * k + 1]);
+            }
+        }
+        for (uint32_t b = 0; b < element_size; b++) v[b] = w[b];
+    }
+    /* now v[r] is the plane whose number is r with its bits in reverse */
+    for (uint32_t b = 0; b < element_size; b++) {
+        uint32_t r = element_size == 2 ? b : element_size == 4 ? (b >> 1 | b << 1) & 3 : (b >> 2 | (b & 2) | b << 2) & 7;
+        planes[b] = v[r];
+    }
+}
+KVI_INLINE void kvi_unshuffle_v(const kvi_v *planes, uint8_t *to, uint32_t element_size)
+{
+    kvi_v v[8], w[8];
+    for (uint32_t b = 0; b < element_size; b++) v[b] = planes[b];
+    for (uint32_t half = element_size / 2, groups = 1; half; half /= 2, groups *= 2) {
+        /* v[k] holds bytes k, k + step, ... where step is 2 * half; pairs k and k + half interleave */
+        for (uint32_t k = 0; k < half; k++) {
+            for (uint32_t g = 0; g < groups; g++) {
+                w[k * 2 * groups + 2 * g] = kvi_v_zip_low(v[k * groups + g], v[(k + half) * groups + g]);
+                w[k * 2 * groups + 2 * g + 1] = kvi_v_zip_high(v[k * groups + g], v[(k + half) * groups + g]);
+            }
+        }
+        for (uint32_t b = 0; b < element_size; b++) v[b] = w[b];
+    }
+    for (uint32_t b = 0; b < element_size; b++) kvi_v_store(to + b * KVI_V, v[b]);
+}
+#define KVI_SHUFFLE_LOOPS(element_size) \
+    for (; i + KVI_V <= count; i += KVI_V) { \
+        kvi_v planes[8]; \
+        kvi_shuffle_v(from + i * (element_size), planes, (element_size)); \
+        for (uint32_t b = 0; b < (element_size); b++) kvi_v_store(to + b * count + i, planes[b]); \
+    }
+#define KVI_UNSHUFFLE_LOOPS(element_size) \
+    for (; i + KVI_V <= count; i += KVI_V) { \
+        kvi_v planes[8]; \
+        for (uint32_t b = 0; b < (element_size); b++) planes[b] = kvi_v_load(from + b * count + i); \
+        kvi_unshuffle_v(planes, to + i * (element_size), (element_size)); \
+    }
+#endif
+
+KVI_PRIVATE void kvi_shuffle(const uint8_t *from, uint8_t *to, size_t count, uint32_t element_size)
+{
+    size_t i = 0;
+#if KVI_V
+    if (element_size == 2) { KVI_SHUFFLE_LOOPS(2) }
+    else if (element_size == 4) { KVI_SHUFFLE_LOOPS(4) }
+    else if (element_size == 8) { KVI_SHUFFLE_LOOPS(8) }
+#endif
+    kvi_shuffle_scalar(from, to, count, element_size, i);
+}
+KVI_PRIVATE void kvi_unshuffle(const uint8_t *from, uint8_t *to, size_t count, uint32_t element_size)
+{
+    size_t i = 0;
+#if KVI_V
+    if (element_size == 2) { KVI_UNSHUFFLE_LOOPS(2) }
+    else if (element_size == 4) { KVI_UNSHUFFLE_LOOPS(4) }
+    else if (element_size == 8) { KVI_UNSHUFFLE_LOOPS(8) }
+#endif
+    kvi_unshuffle_scalar(from, to, count, element_size, i);
+}
+
+/* The same for elements of two bytes whose planes lie apart. */
+KVI_PRIVATE void kvi_halves_split_scalar(const uint8_t *from, size_t count, uint8_t *low, uint8_t *high, size_t i)
+{
+    for (; i < count; i++) { low[i] = from[2 * i]; high[i] = from[2 * i + 1]; }
+}
+KVI_PRIVATE void kvi_halves_join_scalar(const uint8_t *low, const uint8_t *high, size_t count, uint8_t *to, size_t i)
+{
+    for (; i < count; i++) { to[2 * i] = low[i]; to[2 * i + 1] = high[i]; }
+}
+KVI_PRIVATE void kvi_halves_split(const uint8_t *from, size_t count, uint8_t *low, uint8_t *high)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v a = kvi_v_load(from + 2 * i), b = kvi_v_load(from + 2 * i + KVI_V);
+        kvi_v_store(low + i, kvi_v_even(a, b));
+        kvi_v_store(high + i, kvi_v_odd(a, b));
+    }
+#endif
+    kvi_halves_split_scalar(from, count, low, high, i);
+}
+KVI_PRIVATE void kvi_halves_join(const uint8_t *low, const uint8_t *high, size_t count, uint8_t *to)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v l = kvi_v_load(low + i), h = kvi_v_load(high + i);
+        kvi_v_store(to + 2 * i, kvi_v_zip_low(l, h));
+        kvi_v_store(to + 2 * i + KVI_V, kvi_v_zip_high(l, h));
+    }
+#endif
+    kvi_halves_join_scalar(low, high, count, to, i);
+}
+
+/* ---- bits by significance: bit b of byte i goes to row b, which begins at to + b * (count / 8) ----
+   count is a multiple of 8. */
+
+KVI_PRIVATE void kvi_bit_rows_scalar(const uint8_t *from, uint8_t *to, size_t count, size_t i)
+{
+    for (; i < count; i += 8) {
+        for (uint32_t b = 0; b < 8; b++) {
+            uint32_t row = 0;
+            for (uint32_t k = 0; k < 8; k++) row |= (from[i + k] >> b & 1u) << k;
+            to[b * (count / 8) + i / 8] = (uint8_t)row;
+        }
+    }
+}
+KVI_PRIVATE void kvi_bit_bytes_scalar(const uint8_t *from, uint8_t *to, size_t count, size_t i)
+{
+    for (; i < count; i++) {
+        uint32_t byte = 0;
+        for (uint32_t b = 0; b < 8; b++) byte |= ((uint32_t)from[b * (count / 8) + i / 8] >> (i & 7) & 1u) << b;
+        to[i] = (uint8_t)byte;
+    }
+}
+#if KVI_V
+KVI_INLINE void kvi_v_store_bits(uint8_t *to, uint64_t bits)
+{
+#if KVI_V == 64
+    kvi_store_le64(to, bits);
+#elif KVI_V == 32
+    kvi_store_le32(to, (uint32_t)bits);
+#else
+    kvi_store_le16(to, (uint16_t)bits);
+#endif
+}
+KVI_INLINE uint64_t kvi_v_load_bits(const uint8_t *from)
+{
+#if KVI_V == 64
+    return kvi_load_le64(from);
+#elif KVI_V == 32
+    return kvi_load_le32(from);
+#else
+    return kvi_load_le16(from);
+#endif
+}
+#endif
+KVI_PRIVATE void kvi_bit_rows(const uint8_t *from, uint8_t *to, size_t count)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v v = kvi_v_load(from + i);
+        for (uint32_t b = 0; b < 8; b++) kvi_v_store_bits(to + b * (count / 8) + i / 8, kvi_v_bits(v, b));
+    }
+#endif
+    kvi_bit_rows_scalar(from, to, count, i);
+}
+KVI_PRIVATE void kvi_bit_bytes(const uint8_t *from, uint8_t *to, size_t count)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v v = kvi_v_set(0);
+        for (uint32_t b = 0; b < 8; b++) v = kvi_v_or(v, kvi_v_and(kvi_v_from_bits(kvi_v_load_bits(from + b * (count / 8) + i / 8)), kvi_v_set(1u << b)));
+        kvi_v_store(to + i, v);
+    }
+#endif
+    kvi_bit_bytes_scalar(from, to, count, i);
+}
+
+/* ---- floating point numbers: the exponent, which is alike in neighbours, away from sign and
+   mantissa, which are noise ----
+
+       bf16   seeeeeee emmmmmmm            exponent eeeeeeee   rest smmmmmmm
+       fp16   seeeeemm mmmmmmmm            exponent 000eeeee   rest 00000smm, low mmmmmmmm
+       fp32   seeeeeee emmmmmmm 16 bits    exponent eeeeeeee   rest smmmmmmm, middle and low byte
+   (most significant byte first here, little-endian in memory) */
+
+KVI_PRIVATE void kvi_bf16_split_scalar(const uint8_t *from, size_t count, uint8_t *exponents, uint8_t *rest, size_t i)
+{
+    for (; i < count; i++) {
+        uint32_t low = from[2 * i], high = from[2 * i + 1];
+        exponents[i] = (uint8_t)(high << 1 | low >> 7);
+        rest[i] = (uint8_t)((high & 0x80) | (low & 0x7F));
+    }
+}
+KVI_PRIVATE void kvi_bf16_join_scalar(const uint8_t *exponents, const uint8_t *rest, size_t count, uint8_t *to, size_t i)
+{
+    for (; i < count; i++) {
+        uint32_t e = exponents[i], r = rest[i];
+        to[2 * i] = (uint8_t)((r & 0x7F) | e << 7);
+        to[2 * i + 1] = (uint8_t)((r & 0x80) | e >> 1);
+    }
+}
+KVI_PRIVATE void kvi_fp16_split_scalar(const uint8_t *from, size_t count, uint8_t *exponents, uint8_t *rest, uint8_t *low, size_t i)
+{
+    for (; i < count; i++) {
+        uint32_t high = from[2 * i + 1];
+        low[i] = from[2 * i];
+        exponents[i] = (uint8_t)(high >> 2 & 31);
+        rest[i] = (uint8_t)((high >> 5 & 4) | (high & 3));
+    }
+}
+KVI_PRIVATE void kvi_fp16_join_scalar(const uint8_t *exponents, const uint8_t *rest, const uint8_t *low, size_t count, uint8_t *to, size_t i)
+{
+    for (; i < count; i++) {
+        to[2 * i] = low[i];
+        to[2 * i + 1] = (uint8_t)((rest[i] & 4u) << 5 | (exponents[i] & 31u) << 2 | (rest[i] & 3u));
+    }
+}
+KVI_PRIVATE void kvi_fp32_split_scalar(const uint8_t *from, size_t count, uint8_t *exponents, uint8_t *rest, uint8_t *middle, uint8_t *low, size_t i)
+{
+    for (; i < count; i++) {
+        uint32_t b2 = from[4 * i + 2], b3 = from[4 * i + 3];
+        low[i] = from[4 * i];
+        middle[i] = from[4 * i + 1];
+        exponents[i] = (uint8_t)(b3 << 1 | b2 >> 7);
+        rest[i] = (uint8_t)((b3 & 0x80) | (b2 & 0x7F));
+    }
+}
+KVI_PRIVATE void kvi_fp32_join_scalar(const uint8_t *exponents, const uint8_t *rest, const uint8_t *middle, const uint8_t *low, size_t count, uint8_t *to, size_t i)
+{
+    for (; i < count; i++) {
+        uint32_t e = exponents[i], r = rest[i];
+        to[4 * i] = low[i];
+        to[4 * i + 1] = middle[i];
+        to[4 * i + 2] = (uint8_t)((r & 0x7F) | e << 7);
+        to[4 * i + 3] = (uint8_t)((r & 0x80) | e >> 1);
+    }
+}
+
+#if KVI_V
+/* The two upper bytes of bf16 and fp32 alike. A byte that is negative has e's lowest bit. */
+KVI_INLINE kvi_v kvi_v_exponent(kvi_v upper, kvi_v lower)
+{
+    return kvi_v_or(kvi_v_add(upper, upper), kvi_v_and(kvi_v_right(lower, 7), kvi_v_set(1)));
+}
+KVI_INLINE kvi_v kvi_v_rest(kvi_v upper, kvi_v lower)
+{
+    return kvi_v_or(kvi_v_and(upper, kvi_v_set(0x80)), kvi_v_and(lower, kvi_v_set(0x7F)));
+}
+KVI_INLINE kvi_v kvi_v_upper(kvi_v exponent, kvi_v rest)
+{
+    return kvi_v_or(kvi_v_and(rest, kvi_v_set(0x80)), kvi_v_and(kvi_v_right(exponent, 1), kvi_v_set(0x7F)));
+}
+KVI_INLINE kvi_v kvi_v_lower(kvi_v exponent, kvi_v rest)
+{
+    return kvi_v_or(kvi_v_and(rest, kvi_v_set(0x7F)), kvi_v_and(kvi_v_left(exponent, 7), kvi_v_set(0x80)));
+}
+#endif
+
+KVI_PRIVATE void kvi_bf16_split(const uint8_t *from, size_t count, uint8_t *exponents, uint8_t *rest)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v a = kvi_v_load(from + 2 * i), b = kvi_v_load(from + 2 * i + KVI_V), lower = kvi_v_even(a, b), upper = kvi_v_odd(a, b);
+        kvi_v_store(exponents + i, kvi_v_exponent(upper, lower));
+        kvi_v_store(rest + i, kvi_v_rest(upper, lower));
+    }
+#endif
+    kvi_bf16_split_scalar(from, count, exponents, rest, i);
+}
+KVI_PRIVATE void kvi_bf16_join(const uint8_t *exponents, const uint8_t *rest, size_t count, uint8_t *to)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v e = kvi_v_load(exponents + i), r = kvi_v_load(rest + i), upper = kvi_v_upper(e, r), lower = kvi_v_lower(e, r);
+        kvi_v_store(to + 2 * i, kvi_v_zip_low(lower, upper));
+        kvi_v_store(to + 2 * i + KVI_V, kvi_v_zip_high(lower, upper));
+    }
+#endif
+    kvi_bf16_join_scalar(exponents, rest, count, to, i);
+}
+KVI_PRIVATE void kvi_fp16_split(const uint8_t *from, size_t count, uint8_t *exponents, uint8_t *rest, uint8_t *low)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v a = kvi_v_load(from + 2 * i), b = kvi_v_load(from + 2 * i + KVI_V), upper = kvi_v_odd(a, b);
+        kvi_v_store(low + i, kvi_v_even(a, b));
+        kvi_v_store(exponents + i, kvi_v_and(kvi_v_right(upper, 2), kvi_v_set(31)));
+        kvi_v_store(rest + i, kvi_v_or(kvi_v_and(kvi_v_right(upper, 5), kvi_v_set(4)), kvi_v_and(upper, kvi_v_set(3))));
+    }
+#endif
+    kvi_fp16_split_scalar(from, count, exponents, rest, low, i);
+}
+KVI_PRIVATE void kvi_fp16_join(const uint8_t *exponents, const uint8_t *rest, const uint8_t *low, size_t count, uint8_t *to)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v e = kvi_v_load(exponents + i), r = kvi_v_load(rest + i), lower = kvi_v_load(low + i);
+        kvi_v upper = kvi_v_or(kvi_v_and(kvi_v_left(r, 5), kvi_v_set(0x80)), kvi_v_or(kvi_v_and(kvi_v_left(e, 2), kvi_v_set(0x7C)), kvi_v_and(r, kvi_v_set(3))));
+        kvi_v_store(to + 2 * i, kvi_v_zip_low(lower, upper));
+        kvi_v_store(to + 2 * i + KVI_V, kvi_v_zip_high(lower, upper));
+    }
+#endif
+    kvi_fp16_join_scalar(exponents, rest, low, count, to, i);
+}
+KVI_PRIVATE void kvi_fp32_split(const uint8_t *from, size_t count, uint8_t *exponents, uint8_t *rest, uint8_t *middle, uint8_t *low)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v planes[8];
+        kvi_shuffle_v(from + 4 * i, planes, 4);
+        kvi_v_store(low + i, planes[0]);
+        kvi_v_store(middle + i, planes[1]);
+        kvi_v_store(exponents + i, kvi_v_exponent(planes[3], planes[2]));
+        kvi_v_store(rest + i, kvi_v_rest(planes[3], planes[2]));
+    }
+#endif
+    kvi_fp32_split_scalar(from, count, exponents, rest, middle, low, i);
+}
+KVI_PRIVATE void kvi_fp32_join(const uint8_t *exponents, const uint8_t *rest, const uint8_t *middle, const uint8_t *low, size_t count, uint8_t *to)
+{
+    size_t i = 0;
+#if KVI_V
+    for (; i + KVI_V <= count; i += KVI_V) {
+        kvi_v planes[8], e = kvi_v_load(exponents + i), r = kvi_v_load(rest + i);
+        planes[0] = kvi_v_load(low + i);
+        planes[1] = kvi_v_load(middle + i);
+        planes[2] = kvi_v_lower(e, r);
+        planes[3] = kvi_v_upper(e, r);
+        kvi_unshuffle_v(planes, to + 4 * i, 4);
+    }
+#endif
+    kvi_fp32_join_scalar(exponents, rest, middle, low, count, to, i);
+}
+
+/* ---- groups of 64 numbers of three bits: three rows of 64 bits, 24 bytes ---- */
+
+#define KVI_GROUP       64u
+#define KVI_GROUP_BYTES 24u
+
+KVI_PRIVATE void kvi_pack3_scalar(const uint8_t *codes, uint8_t *rows)
+{
+    uint64_t row[3] = { 0, 0, 0 };
+    for (uint32_t i = 0; i < KVI_GROUP; i++) for (uint32_t b = 0; b < 3; b++) row[b] |= (uint64_t)(codes[i] >> b & 1u) << i;
+    for (uint32_t b = 0; b < 3; b++) kvi_store_le64(rows + 8 * b, row[b]);
+}
+KVI_PRIVATE void kvi_unpack3_scalar(const uint8_t *rows, uint8_t *codes)
+{
+    uint64_t row[3];
+    for (uint32_t b = 0; b < 3; b++) row[b] = kvi_load_le64(rows + 8 * b);
+    for (uint32_t i = 0; i < KVI_GROUP; i++) codes[i] = (uint8_t)((row[0] >> i & 1) | (row[1] >> i & 1) << 1 | (row[2] >> i & 1) << 2);
+}
+KVI_INLINE void kvi_pack3(const uint8_t *codes, uint8_t *rows)
+{
+#if KVI_V
+    uint64_t row[3] = { 0, 0, 0 };
+    for (uint32_t i = 0; i < KVI_GROUP; i += KVI_V) {
+        kvi_v v = kvi_v_load(codes + i);
+        for (uint32_t b = 0; b < 3; b++) row[b] |= kvi_v_bits(v, b) << i;
+    }
+    for (uint32_t b = 0; b < 3; b++) kvi_store_le64(rows + 8 * b, row[b]);
+#else
+    kvi_pack3_scalar(codes, rows);
+#endif
+}
+KVI_INLINE void kvi_unpack3(const uint8_t *rows, uint8_t *codes)
+{
+#if KVI_V
+    uint64_t row[3];
+    for (uint32_t b = 0; b < 3; b++) row[b] = kvi_load_le64(rows + 8 * b);
+    for (uint32_t i = 0; i < KVI_GROUP; i += KVI_V) {
+        kvi_v v = kvi_v_set(0);
+        for (uint32_t b = 0; b < 3; b++) v = kvi_v_or(v, kvi_v_and(kvi_v_from_bits(row[b] >> i), kvi_v_set(1u << b)));
+        kvi_v_store(codes + i, v);
+    }
+#else
+    kvi_unpack3_scalar(rows, codes);
+#endif
+}
+
+/* ---- a group of 64 exponents in three bits each: 0 to 6 stand for base to base + 6, and 7 says that
+   the exponent itself is the next one of `escapes`. base + 6 may wrap around ---- */
+
+#define KVI_ESCAPE 7u
+
+/* Returns how many escapes were written. Writes no byte more than these. */
+KVI_PRIVATE uint32_t kvi_exponents_pack_scalar(const uint8_t *exponents, uint8_t base, uint8_t *rows, uint8_t *escapes)
+{
+    uint8_t  codes[KVI_GROUP];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < KVI_GROUP; i++) {
+        uint8_t code = (uint8_t)(exponents[i] - base);
+        if (code >= KVI_ESCAPE) { escapes[count++] = exponents[i]; code = KVI_ESCAPE; }
+        codes[i] = code;
+    }
+    kvi_pack3_scalar(codes, rows);
+    return count;
+}
+/* The escapes of a group: their number, and where they go. */
+KVI_INLINE uint64_t kvi_exponents_escapes(const uint8_t *rows) { return kvi_load_le64(rows) & kvi_load_le64(rows + 8) & kvi_load_le64(rows + 16); }
+KVI_INLINE uint32_t kvi_bit_count64(uint64_t x)
+{
+#if defined(__POPCNT__)
+    return (uint32_t)__builtin_popcountll(x);
+#else
+    x -= x >> 1 & UINT64_C(0x5555555555555555);
+    x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+    return (uint32_t)(((x + (x >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F)) * UINT64_C(0x0101010101010101) >> 56);
+#endif
+}
+/* The caller has seen to it that there are as many escapes as the rows say. */
+KVI_PRIVATE void kvi_exponents_unpack_scalar(const uint8_t *rows, uint8_t base, const uint8_t *escapes, uint8_t *exponents)
+{
+    kvi_unpack3_scalar(rows, exponents);
+    for (uint32_t i = 0; i < KVI_GROUP; i++) exponents[i] = exponents[i] == KVI_ESCAPE ? *escapes++ : (uint8_t)(exponents[i] + base);
+}
+
+KVI_INLINE uint32_t kvi_exponents_pack(const uint8_t *exponents, uint8_t base, uint8_t *rows, uint8_t *escapes)
+{
+#if KVI_V
+    uint64_t row[3] = { 0, 0, 0 }, where;
+    uint32_t count;
+    for (uint32_t i = 0; i < KVI_GROUP; i += KVI_V) {
+        kvi_v code = kvi_v_min(kvi_v_sub(kvi_v_load(exponents + i), kvi_v_set(base)), kvi_v_set(KVI_ESCAPE));
+        for (uint32_t b = 0; b < 3; b++) row[b] |= kvi_v_bits(code, b) << i;
+    }
+    for (uint32_t b = 0; b < 3; b++) kvi_store_le64(rows + 8 * b, row[b]);
+    where = row[0] & row[1] & row[2];
+    count = kvi_bit_count64(where);
+#if KVI_X86 >= 3 && defined(__AVX512VBMI2__)
+    if (count) _mm512_mask_storeu_epi8(escapes, (__mmask64)(~UINT64_C(0) >> (64 - count)), _mm512_maskz_compress_epi8((__mmask64)where, kvi_v_load(exponents)));
+#else
+    for (; where; where &= where - 1) *escapes++ = exponents[kvi_lowest_bit64(where)];
+#endif
+    return count;
+#else
+    return kvi_exponents_pack_scalar(exponents, base, rows, escapes);
+#endif
+}
+KVI_INLINE void kvi_exponents_unpack(const uint8_t *rows, uint8_t base, const uint8_t *escapes, uint8_t *exponents)
+{
+#if KVI_X86 >= 3 && defined(__AVX512VBMI2__)
+    uint64_t where = kvi_exponents_escapes(rows);
+    kvi_v    v = kvi_v_set(base);
+    for (uint32_t b = 0; b < 3; b++) v = _mm512_mask_add_epi8(v, (__mmask64)kvi_load_le64(rows + 8 * b), v, kvi_v_set(1u << b));
+    if (where) v = _mm512_mask_expandloadu_epi8(v, (__mmask64)where, escapes);
+    kvi_v_store(exponents, v);
+#elif KVI_V
+    uint64_t row[3], where;
+    for (uint32_t b = 0; b < 3; b++) row[b] = kvi_load_le64(rows + 8 * b);
+    for (uint32_t i = 0; i < KVI_GROUP; i += KVI_V) {
+        kvi_v v = kvi_v_set(base);
+        for (uint32_t b = 0; b < 3; b++) v = kvi_v_add(v, kvi_v_and(kvi_v_from_bits(row[b] >> i), kvi_v_set(1u << b)));
+        kvi_v_store(exponents + i, v);
+    }
+    for (where = row[0] & row[1] & row[2]; where; where &= where - 1) exponents[kvi_lowest_bit64(where)] = *escapes++;
+#else
+    kvi_exponents_unpack_scalar(rows, base, escapes, exponents);
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------------
