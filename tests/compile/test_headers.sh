@@ -119,7 +119,7 @@ for h in $headers; do
     cat kv.h kv_simd.h $([ -e $h.h ] && echo $h.h) | sed -n '/KV_CORE_IMPLEMENTED/q;s/^# *include \(<.*>\).*/#include \1/p' | sort -u > "$out/$h.base.c"
     job "$h.h declares no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base.c | sort_macros > $out/$h.before; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.declare.c | sort_macros > $out/$h.after; comm -13 $out/$h.before $out/$h.after | grep -vE '^(KV_|KVI_)'; true"
     { echo '#define XXH_INLINE_ALL'; cat kv*.h | sed -n 's/^ *# *include \(<[a-z0-9_/]*\.h>\).*/\1/p' | sort -u | while read -r i; do printf '#if __has_include(%s)\n#include %s\n#endif\n' "$i" "$i"; done; } > "$out/$h.base2.c"
-    job "$h.h implemented leaves no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base2.c | sort_macros > $out/$h.before2; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.implement.c | sort_macros > $out/$h.after2; comm -13 $out/$h.before2 $out/$h.after2 | grep -vE '^(KV_|KVI_|ZSTD_|ZSTDLIB_|ZDICT|LZ4)'; grep -xE 'XXH_INLINE_ALL|.*_STATIC_LINKING_ONLY' $out/$h.after2; true"
+    job "$h.h implemented leaves no macro but KV_ and KVI_" "$(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.base2.c | sort_macros > $out/$h.before2; $(c_of gcc) -std=gnu99 -dM -E -I. $out/$h.implement.c | sort_macros > $out/$h.after2; comm -13 $out/$h.before2 $out/$h.after2 | grep -vE '^(KV_|KVI_|ZSTD_|ZSTDLIB_|ZDICT|LZ4)'; grep -xE 'XXH_INLINE_ALL|(ZSTD|ZDICT|LZ4F?)_STATIC_LINKING_ONLY' $out/$h.after2; true"
 done
 i=0
 cp "$out/all.c" "$out/all.implement.c"
