@@ -53,8 +53,8 @@ extern "C" {
 /* XXH3 of the key. Cost: 1.5-3 ns for a short key that is in the cache. */
 KV_API uint64_t kv_hash(kv_slice key, uint64_t seed);
 
-/* hashes[i] = kv_hash(keys[i], seed). Faster than a loop because it fetches the keys behind while it
-   hashes one; how much depends on where the keys lie (see >>hash for figures). */
+/* hashes[i] = kv_hash(keys[i], seed), for keys that lie in memory rather than in the cache: it fetches
+   those behind while it hashes one, and takes 0.54 to 0.86 of the time of a loop (figures: >>hash). */
 KV_API void kv_hash_batch(const kv_slice *keys, size_t count, uint64_t seed, uint64_t *hashes);
 
 /* A number in 0 .. shard_count - 1, evenly for any shard_count, from the upper half of the hash
@@ -187,18 +187,30 @@ KVI_INLINE uint32_t kvi_checksum(const void *data, size_t size, uint64_t seed) {
 /* Unbiased enough for any count (the error is count / 2^32), with no division (D. Lemire, 2019). */
 KVI_INLINE uint32_t kvi_shard(uint64_t hash, uint32_t count) { return (uint32_t)(((hash >> 32) * count) >> 32); }
 
+/* A batch hashes one key after the other, as the processor overlaps them by itself (short keys in the
+   lanes of a vector were no faster), and fetches the keys behind meanwhile. `make bench-simd`, batches
+   of 64, time of the batch / time of a loop of kv_hash, at AVX-512:
+       keys of                          8 B    16 B    30-100 B    1000 B
+       scattered over 256 MiB          0.83    0.86        0.54      0.81
+       in the cache (2-6 ns a key)     1.10    1.15        0.96
+   So it wins where keys have to come from memory, and costs 0.2 ns a short key where they need not:
+   that is what asking for a line that is there already takes. */
 #define KVI_HASH_AHEAD 8        /* keys that are being fetched while one is hashed */
 
+KVI_INLINE void kvi_hash_fetch(kv_slice key)
+{
+    kvi_prefetch(key.data);
+    if (key.size > 64) kvi_prefetch((const uint8_t *)key.data + 64);
+}
 KVI_PRIVATE void kvi_hash_batch(const kv_slice *keys, size_t count, uint64_t seed, uint64_t *hashes)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (i + KVI_HASH_AHEAD < count) {
-            const uint8_t *ahead = (const uint8_t *)keys[i + KVI_HASH_AHEAD].data;
-            kvi_prefetch(ahead);
-            if (keys[i + KVI_HASH_AHEAD].size > 64) kvi_prefetch(ahead + 64);
-        }
+    size_t fetched = count < KVI_HASH_AHEAD ? count : KVI_HASH_AHEAD, i = 0;
+    for (size_t k = 0; k < fetched; k++) kvi_hash_fetch(keys[k]);
+    for (; i + KVI_HASH_AHEAD < count; i++) {
+        kvi_hash_fetch(keys[i + KVI_HASH_AHEAD]);
         hashes[i] = kvi_hash(keys[i].data, keys[i].size, seed);
     }
+    for (; i < count; i++) hashes[i] = kvi_hash(keys[i].data, keys[i].size, seed);
 }
 
 /* ------------------------------------------------------------------------------------------------
