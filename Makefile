@@ -49,12 +49,14 @@ FUZZ      := $(call pick,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 BENCH     := $(call pick,$(sort $(wildcard tests/bench/bench_*.c tests/bench/bench_*.cpp)))
 SCRIPTS   := $(call pick,$(sort $(wildcard tests/compile/test_*.sh)))
 EXAMPLES  := $(call pick,$(sort $(filter-out examples/demo.c,$(wildcard examples/*.c))))
-# unit_simd is built once for each level that this processor runs
-LEVELS    := $(if $(filter tests/unit/unit_simd.c,$(UNIT)),$(shell sh tests/levels.sh))
+# A test that says `simd-levels: all` in its first lines is built for each level that this processor runs.
+LEVELS    := $(shell sh tests/levels.sh)
+LEVELLED  := $(shell grep -l '^ *simd-levels: all' $(UNIT) $(MODEL) /dev/null)
+at_levels  = $(foreach l,$(LEVELS),$(addsuffix .$(l),$(call programs,$(1),$(2))))
 programs   = $(addprefix $(1)/,$(basename $(notdir $(2))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash compile-matrix install uninstall clean deps
+.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash levels compile-matrix install uninstall clean deps
 .DELETE_ON_ERROR:
 
 help:
@@ -65,6 +67,7 @@ help:
 	@echo "make bench            build and run the benchmarks; make bench-mem (art, fst, ...) runs one"
 	@echo "make bench-deps       install the libraries that the benchmarks compare with"
 	@echo "make sanitize         unit and model tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make levels           the modules' unit and model tests at every SIMD level of this processor"
 	@echo "make race             thread tests under ThreadSanitizer"
 	@echo "make crash            crash tests, ten times as many as in make test"
 	@echo "make fuzz             every fuzz target for FUZZ_SECONDS=20"
@@ -80,10 +83,10 @@ bench-deps:
 	@sh tests/bench/deps.sh
 
 # ---- tests ----
-TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out tests/unit/unit_simd.c,$(UNIT)) $(MODEL) $(CRASH)) \
-                  $(LEVELS:%=$(BUILD)/test/unit_simd.%)
+TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out $(LEVELLED),$(UNIT) $(MODEL)) $(CRASH)) $(call at_levels,$(BUILD)/test,$(LEVELLED))
+LEVEL_PROGRAMS := $(call at_levels,$(BUILD)/test,$(filter-out $(LEVELLED) %.cpp %/unit_kv.c %/unit_store.c %/unit_posix.c %/unit_platform.c %/unit_disk.c %/model_arena.c %/model_cursor.c,$(UNIT) $(MODEL)))
 CLEAN_COMPILER := $(or $(CLANG),$(CC))
-CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(filter-out tests/unit/unit_simd.c,$(UNIT)) $(MODEL)) $(LEVELS:%=$(BUILD)/sanitize/unit_simd.%)
+CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(filter-out $(LEVELLED),$(UNIT) $(MODEL))) $(call at_levels,$(BUILD)/sanitize,$(LEVELLED))
 RACE_PROGRAMS  := $(call programs,$(BUILD)/race,$(RACE))
 
 compile_c   = @rm -f $@; mkdir -p $(@D); $(C_COMPILE) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
@@ -99,19 +102,26 @@ LEVEL_sse2   := -DKV_SIMD=KV_SIMD_SSE2 -msse2
 LEVEL_avx2   := -DKV_SIMD=KV_SIMD_AVX2 -mavx2
 LEVEL_avx512 := -DKV_SIMD=KV_SIMD_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl
 LEVEL_native :=
-$(BUILD)/test/unit_simd.%: tests/unit/unit_simd.c $(KIT); $(call compile_c,-DKV_TEST_LIBXXHASH=1 $(LEVEL_$*))
+define level_rules
+$(BUILD)/test/%.$(1): tests/unit/%.c      $(KIT); $$(call compile_c,$(LEVEL_$(1)) -DKV_TEST_LIBXXHASH=1)
+$(BUILD)/test/%.$(1): tests/model/%.c     $(KIT); $$(call compile_c,$(LEVEL_$(1)))
+$(BUILD)/sanitize/%.$(1): tests/unit/%.c  $(KIT); $$(call compile_clean,$(LEVEL_$(1)))
+$(BUILD)/sanitize/%.$(1): tests/model/%.c $(KIT); $$(call compile_clean,$(LEVEL_$(1)))
+endef
+$(foreach l,$(LEVELS),$(eval $(call level_rules,$(l))))
 
 ASAN := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN := -O1 -g -fsanitize=thread
-$(BUILD)/sanitize/%: tests/unit/%.c  $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
-$(BUILD)/sanitize/%: tests/model/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
-$(BUILD)/sanitize/unit_simd.%: tests/unit/unit_simd.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) $(LEVEL_$*) -o $@ $< $(LDFLAGS) $(LIBS)
+compile_clean = @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
+$(BUILD)/sanitize/%: tests/unit/%.c    $(KIT); $(compile_clean)
+$(BUILD)/sanitize/%: tests/model/%.c   $(KIT); $(compile_clean)
 $(BUILD)/sanitize/%: tests/unit/%.cpp  $(KIT); @rm -f $@; mkdir -p $(@D); $(CXX) -std=gnu++17 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/race/%: tests/race/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(TSAN) -o $@ $< $(LDFLAGS) $(LIBS)
 
 # The runners count a program that is missing (it did not compile) as failed, so make goes on (-k).
-.PHONY: programs-test programs-sanitize programs-race
+.PHONY: programs-test programs-levels programs-sanitize programs-race
 programs-test: $(TEST_PROGRAMS)
+programs-levels: $(LEVEL_PROGRAMS)
 programs-sanitize: $(CHECKED_PROGRAMS)
 programs-race: $(RACE_PROGRAMS)
 build_all = -@$(MAKE) --no-print-directory -k -j$(JOBS)
@@ -122,6 +132,9 @@ test: deps
 sanitize: deps
 	$(build_all) programs-sanitize
 	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-0.2} bash tests/run $(CHECKED_PROGRAMS)
+levels: deps
+	$(build_all) programs-levels
+	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-0.1} bash tests/run $(LEVEL_PROGRAMS)
 race: deps
 	$(build_all) programs-race
 	@BUILD="$(BUILD)" JOBS=1 bash tests/run $(RACE_PROGRAMS)

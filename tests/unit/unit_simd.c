@@ -1,6 +1,7 @@
 /* unit_simd.c
    Goal: every kernel of kv_simd.h gives, at every SIMD level, what a plain loop gives; kv_hash is XXH3;
    kv_shard spreads evenly.
+   simd-levels: all
    Method: built once for each level that the processor has. Random bytes of few and of many values, at
    every alignment, against loops; kernels that may read only so far get memory that ends there (a
    sanitizer watches). The hash is compared with the xxhash library of the system where the Makefile
