@@ -18,7 +18,8 @@ port-sources:
 
 # the scripts that run the unit tests on a target
 port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_HOSTED)),$(PORT_SOURCES))) \
-                $(if $(filter $(PORT_FIRMWARE),$(1)),$(patsubst %,$(PORT_BUILD)/$(1)/$(1).fw_%.sh,$(call pick,$(PORT_MODULES))))
+                $(if $(filter $(PORT_FIRMWARE),$(1)),$(patsubst %,$(PORT_BUILD)/$(1)/$(1).fw_%.sh,$(call pick,$(PORT_MODULES)))) \
+                $(if $(filter windows,$(1)),$(patsubst $(PORT)/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(call pick,$(wildcard $(PORT)/win_*.c))))
 
 define port_rules
 $(PORT_BUILD)/$(1)/codecs.a: $(PORT)/build.sh | port-sources; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) codecs $$@
