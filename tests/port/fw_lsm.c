@@ -6,14 +6,21 @@
 #include "fw.h"
 #include "ram_io.h"
 
+#ifndef FW_LSM_DISK                     /* fw_littlefs.c brings its own */
 static unsigned char disk_memory[512u << 10];
 static ram_io        disk;
+static const kv_io  *disk_start(void) { ram_io_init(&disk, disk_memory, sizeof disk_memory); return &disk.io; }
+static void disk_power_cut(void) { for (uint32_t i = 0; i < RAM_IO_FILES; i++) { disk.files[i].opened = 0; disk.files[i].locked = false; } }
+#define FW_LSM_DISK() disk_start()
+#define FW_LSM_CUT()  disk_power_cut()
+#endif
+static const kv_io *disk_io;
 
 static kv_lsm_options small_options(void)
 {
     kv_lsm_options o = kv_lsm_default();
     o.allocator = fw_start();
-    o.io = &disk.io;
+    o.io = disk_io;
     o.no_background = true;
     o.memtable_bytes = 16 << 10;
     o.cache_bytes = KV_NONE;
@@ -29,7 +36,7 @@ TEST(fw_lsm, a_thousand_keys)
     char           key[16];
     kv_buf         value;
     unsigned char  bytes[8];
-    ram_io_init(&disk, disk_memory, sizeof disk_memory);
+    disk_io = FW_LSM_DISK();
     o = small_options();
     if (!CHECK_OK(kv_lsm_open("data", &o, &db))) return;
     fw_fill(kv_lsm_store(db));
@@ -44,7 +51,7 @@ TEST(fw_lsm, a_thousand_keys)
     fw_read(kv_lsm_store(db));
     CHECK_OK(kv_lsm_set(db, KV_STR("after"), fw_value(77, bytes)));
     for (uint32_t i = 0; i < 100; i++) CHECK_OK(kv_lsm_delete(db, fw_key(i, key)));
-    for (uint32_t i = 0; i < RAM_IO_FILES; i++) { disk.files[i].opened = 0; disk.files[i].locked = false; }
+    FW_LSM_CUT();
 
     o = small_options();                        /* the arena starts anew: nothing of db is left */
     memset(&value, 0, sizeof value);
@@ -60,4 +67,6 @@ TEST(fw_lsm, a_thousand_keys)
     CHECK_OK(kv_lsm_check("data", &o, NULL, NULL));
     CHECK_EQ(fw_arena.used_bytes, 0);
 }
+#ifndef LFS_H
 TEST_MAIN()
+#endif
