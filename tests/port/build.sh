@@ -73,6 +73,7 @@ case $codecs in *zstd*) [ -d "$build/src/libzstd" ] || switches="$switches -DKV_
 case $source in */fw_*.c)
     # a firmware program is linked with its module's object, and with a board that has no heap to spare
     module=$(basename "$source" .c); module=${module#fw_}
+    [ "$module" != littlefs ] || { module=lsm; includes="$includes -I. -I$port/lfs"; }
     library=$build/$target/fw_$module.o
     $cc -std=gnu11 $machine $includes $switches -Wall -Wextra -Os -DLIBRARY_$(echo "$module" | tr a-z A-Z) -c "$port/library.c" -o "$library" || exit 1
     support="$support $library"; OPTIONS="$OPTIONS -DFIRMWARE_MEMORY=4096";;

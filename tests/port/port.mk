@@ -6,7 +6,9 @@ PORT_BUILD    := $(BUILD)/port
 PORT_SOURCES  := $(call pick,$(sort $(wildcard tests/unit/*.c)))
 PORT_SCRIPTS  := $(wildcard $(PORT)/*.sh $(PORT)/*.h $(PORT)/firmware.c $(PORT)/wasi.mjs)
 PORT_FIRMWARE := m0 m3 rv32
-PORT_HOSTED   := tests/unit/unit_disk.c       # tests of the kit itself, which no firmware uses
+# not run there: tests of the kit itself on firmware, tests of POSIX where it is another system
+PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c
+PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
 PORT_MODULES  := $(foreach m,mem art fst compress,$(if $(wildcard kv_$(m).h),$(m)))
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf
 
@@ -17,7 +19,7 @@ port-sources:
 	@BUILD="$(BUILD)" CC="$(CC)" sh $(PORT)/sources.sh
 
 # the scripts that run the unit tests on a target
-port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_HOSTED)),$(PORT_SOURCES))) \
+port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_NOT_ON_BARE)) $(if $(filter wasm% windows,$(1)),$(PORT_NOT_ON_OTHER)),$(PORT_SOURCES))) \
                 $(if $(filter $(PORT_FIRMWARE),$(1)),$(patsubst %,$(PORT_BUILD)/$(1)/$(1).fw_%.sh,$(call pick,$(PORT_MODULES)))) \
                 $(if $(filter windows,$(1)),$(patsubst $(PORT)/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(call pick,$(wildcard $(PORT)/win_*.c))))
 
