@@ -72,6 +72,8 @@ help:
 	@echo "make crash            crash tests, ten times as many as in make test"
 	@echo "make fuzz             every fuzz target for FUZZ_SECONDS=20"
 	@echo "make compile-matrix   every header, standard, compiler, switch and SIMD level"
+	@echo "make test-ports       on other platforms: test-32bit, -musl, -firmware, -wasm, -windows, -bigendian; tests/port/deps.sh installs tools"
+	@echo "make sizes            what each module needs on Cortex-M0, -M3 and RV32: code, stack, memory"
 	@echo "make install          headers and pkg-config files to PREFIX=$(PREFIX), below DESTDIR if given; make uninstall"
 	@echo "make deps             install what the tests need: xxhash, lz4, zstd (demo and test do it when they are missing)"
 	@echo "make clean            remove $(BUILD)/"

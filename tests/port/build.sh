@@ -12,6 +12,7 @@
 #           wasm wasm-simd   WASI under node
 #           windows    x86-64, mingw-w64, under wine
 #           s390x mips 64 and 32 bits, big-endian;  armhf   32 bits; Linux, static, under qemu-user
+#           i386 musl  gcc -m32; musl-gcc; run here
 target=$1 source=$2 out=$3
 port=$(dirname "$0")
 build=${BUILD:-build}/port
@@ -37,6 +38,9 @@ windows)
 s390x)  cc=s390x-linux-gnu-gcc machine=; link=-static; libs=-lpthread; needs=qemu-s390x-static;;
 mips)   cc=mips-linux-gnu-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs="-lpthread -latomic"; needs=qemu-mips-static;;
 armhf)  cc=arm-linux-gnueabihf-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs=-lpthread; needs=qemu-arm-static;;
+i386)   cc="gcc -m32 -isystem /usr/include/$(gcc -print-multiarch 2>/dev/null)" machine=-D_FILE_OFFSET_BITS=64; libs=-lpthread; needs=sh; scale=1
+        echo 'int main(void) { return 0; }' | gcc -m32 -x c - -o /dev/null 2>/dev/null || cc=gcc-multilib;;
+musl)   cc=musl-gcc machine=; link=-static; needs=sh; scale=1;;
 *)      echo "build.sh: no target $target" >&2; exit 2;;
 esac
 case $target in m0|m3|rv32)
@@ -44,7 +48,7 @@ case $target in m0|m3|rv32)
 esac
 
 if [ "$source" = there ]; then
-    for tool in "${cc:-clang for WASI}" "$needs"; do command -v "$tool" >/dev/null 2>&1 || { echo "SKIP $target: $tool is missing (tests/port/deps.sh)"; exit 1; }; done
+    for tool in "${cc:-clang for WASI}" "$needs"; do tool=${tool%% *}; command -v "$tool" >/dev/null 2>&1 || { echo "SKIP $target: $tool is missing (tests/port/deps.sh)"; exit 1; }; done
     exit 0
 fi
 mkdir -p "$(dirname "$out")"

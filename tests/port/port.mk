@@ -1,4 +1,5 @@
-# The other platforms: `make test-firmware`, `test-wasm`, `test-windows`, `test-bigendian`, `sizes`.
+# The other platforms: `make test-firmware`, `test-wasm`, `test-windows`, `test-bigendian`, `test-32bit`,
+# `test-musl`, all of them by `test-ports`; and `sizes`.
 # tests/port/deps.sh installs the tools; a target whose tools are missing is skipped and says so.
 
 PORT          := tests/port
@@ -10,9 +11,9 @@ PORT_FIRMWARE := m0 m3 rv32
 PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c
 PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
 PORT_MODULES  := $(foreach m,mem art fst compress,$(if $(wildcard kv_$(m).h),$(m)))
-PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf
+PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf i386 musl
 
-.PHONY: test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
+.PHONY: test-32bit test-musl test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
 .SECONDARY:
 
 port-sources:
@@ -54,4 +55,8 @@ test-windows: port-sources
 	$(call port_test,windows)
 test-bigendian: port-sources
 	$(call port_test,s390x mips armhf)
-test-ports: test-firmware test-wasm test-windows test-bigendian
+test-32bit: port-sources
+	$(call port_test,i386)
+test-musl: port-sources
+	$(call port_test,musl)
+test-ports: test-32bit test-musl test-firmware test-wasm test-windows test-bigendian
