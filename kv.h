@@ -644,6 +644,7 @@ extern int     ftruncate(int fd, off_t size);
 #endif
 #if KVI_OS_POSIX && defined(__GLIBC__) && !defined(__cplusplus) && !defined(__USE_MISC)
 extern int     madvise(void *address, size_t size, int advice);
+extern int     posix_memalign(void **memory, size_t alignment, size_t size);
 #endif
 #if KVI_OS_WASI && !defined(__cplusplus) && defined(__STRICT_ANSI__)
 extern int     clock_gettime(clockid_t clock, struct timespec *now);
@@ -975,6 +976,18 @@ KVI_PRIVATE void kvi_advise_huge(void *memory, size_t size)
 #endif
 }
 
+/* The content of a large block is not needed any more, its addresses are: the pages that lie wholly
+   inside may go back to the system, and then read as 0. For memory that came from malloc. */
+KVI_PRIVATE void kvi_discard(void *memory, size_t size)
+{
+#if KVI_OS_POSIX && defined(__linux__)
+    uintptr_t from = ((uintptr_t)memory + 4095) & ~(uintptr_t)4095, to = ((uintptr_t)memory + size) & ~(uintptr_t)4095;
+    if (from < to) (void)madvise((void *)from, to - from, 4 /* MADV_DONTNEED */);
+#else
+    (void)memory; (void)size;
+#endif
+}
+
 /* Copies between private memory and memory that a sequence lock guards (see KVI_TSAN). `in` is for
    the writer, `out` and `same` for the reader, who must check the sequence before believing them. */
 KVI_INLINE void kvi_shared_in(void *shared, const void *from, size_t size)
@@ -1133,6 +1146,21 @@ KVI_PRIVATE void *kvi_alloc_zero(const kv_allocator *a, size_t size)
 {
     void *memory = kvi_alloc(a, size);
     if (memory) memset(memory, 0, size);
+    return memory;
+}
+/* A large block that is read in no order: where the allocator is malloc, it lies on large pages if the
+   system has them. Freed by kvi_free like any other. */
+#define KVI_HUGE_PAGE ((size_t)2 << 20)
+KVI_PRIVATE void *kvi_alloc_huge(const kv_allocator *a, size_t size)
+{
+    void *memory = NULL;
+#if KVI_OS_POSIX && !defined(KV_NO_MALLOC)
+    if ((!a || !a->resize) && size >= KVI_HUGE_PAGE) {
+        if (posix_memalign(&memory, KVI_HUGE_PAGE, size) != 0) return NULL;
+    } else
+#endif
+    memory = kvi_alloc(a, size);
+    if (memory && size >= KVI_HUGE_PAGE) kvi_advise_huge(memory, size);
     return memory;
 }
 KVI_PRIVATE kv_allocator kvi_allocator_or_default(const kv_allocator *a)
