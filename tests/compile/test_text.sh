@@ -13,7 +13,7 @@ for h in $headers; do
     check "$f: SPDX line"           "sed -n 2p $f | grep -q 'SPDX-License-Identifier: MIT'"
     check "$f: QUICK START within 15 lines" "head -15 $f | grep -q 'QUICK START'"
     listed=$(sed -n '/^ *CONTENTS/,/^ *$/p' $f | grep -o '>>[a-z_0-9]*' | tr '\n' ' ')
-    there=$(sed '1,/^ *CONTENTS/d' $f | sed '1,/^ *$/d' | grep -oE '^(   |/\* +)>>[a-z_0-9]+' | grep -o '>>.*' | tr '\n' ' ')
+    there=$(sed '1,/^ *CONTENTS/d' $f | sed '1,/^ *$/d' | grep -oE '^   >>[a-z_0-9]+(  |$| *\*/)' | grep -o '>>[a-z_0-9]*' | tr '\n' ' ')
     check "$f: CONTENTS ($listed) is what is there ($there)" "[ -n '$listed' ] && [ '$listed' = '$there' ]"
     check "$f: the licence is at the end, the same as kv.h's" "[ -n \"\$(licence $f)\" ] && [ \"\$(licence $f)\" = \"\$(licence kv.h)\" ]"
     check "$f: nobody left a note to himself" "! grep -nE 'TODO|FIXME|XXX|HACK|for now|not implemented|placeholder' $f"
