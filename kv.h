@@ -431,8 +431,19 @@ KV_API const kv_io *kv_io_default(void);
 #endif
 #endif
 
-#if defined(__GNUC__) || defined(__clang__)
+/* KVI_SMALL: the compiler was told to save code (-Os). Then it alone decides what is inlined, and where
+   a module has a short and a fast way to the same result, it takes the short one. */
+#if defined(__OPTIMIZE_SIZE__)
+#define KVI_SMALL 1
+#else
+#define KVI_SMALL 0
+#endif
+#if (defined(__GNUC__) || defined(__clang__)) && KVI_SMALL
+#define KVI_INLINE       static inline __attribute__((unused))
+#elif defined(__GNUC__) || defined(__clang__)
 #define KVI_INLINE       static inline __attribute__((always_inline, unused))
+#endif
+#if defined(__GNUC__) || defined(__clang__)
 #define KVI_NOINLINE     static __attribute__((noinline, unused))
 #define KVI_PRIVATE      static __attribute__((unused))
 #define KVI_LIKELY(x)    __builtin_expect(!!(x), 1)
