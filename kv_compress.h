@@ -14,12 +14,7 @@
        kv_buf_free(&raw);
        kv_compressor_close(c);
 
-   Around a store, here a kv_mem: everything that takes a kv_store takes the wrapper.
-       kv_compressed *c;
-       kv_compressed_open(kv_mem_store(m), NULL, &c);
-       kv_set(kv_compressed_store(c), KV_STR("page"), text);
-
-   CONTENTS   docs: building, what a packed value is, codecs and levels, filters, dictionaries,
+   CONTENTS   docs: building, what a packed value is, around a store, codecs, filters, dictionaries,
                     what is attainable without loss, threads, memory
               code: >>public >>config >>format >>contexts >>lz4 >>zstd >>codec
                     >>floats >>shuffle >>auto >>pack >>unpack >>train >>compressor >>wrapper >>cursor >>api
@@ -28,17 +23,23 @@
    Switches for the implementation file, besides those of kv.h:
        KV_NO_LZ4, KV_NO_ZSTD   that library is neither included nor linked. What would need it gives
                                KV_ERR_UNSUPPORTED, and kv_last_error / kv_compressor_last_error say so
-   Of zstd.h this uses, besides the stable part: custom allocators, frames without a magic number, and
-   the switch that forces literals to be Huffman-coded. They are in the "static linking only" part of
-   the header, and libzstd.so exports them (checked with 1.5.4 of Debian 12). Of lz4 it uses the stable
-   part alone.
+   Of zstd.h this uses, besides the stable part: custom allocators, digested dictionaries in memory of
+   ours, frames without a magic number, and the switch that forces literals to be Huffman-coded. They
+   are in the "static linking only" part of the header, and libzstd.so exports them (checked with 1.5.4
+   of Debian 12). Of lz4 it uses the stable part alone.
 
    WHAT A PACKED VALUE IS
    A tag, the raw size, what the codec made of it, a checksum over all of that: 7 bytes more than the
    codec's own output for values to 16 KiB. What would not shrink is stored as it is, with 5 bytes
    around it, so no value grows by more. The tag says how to read it back: the options of the reader do
-   not matter, except that a value which was packed with a dictionary needs that dictionary.
-   >>format has the grammar.
+   not matter, except that a value which was packed with a dictionary needs that dictionary. Chapter
+   "format" has the grammar.
+
+   AROUND A STORE
+   kv_compressed is a kv_store around any other: a kv_mem, a kv_art, a kv_lsm, yours, or another wrapper.
+
+       kv_compressed_open(kv_mem_store(m), &options, &c);
+       kv_set(kv_compressed_store(c), KV_STR("page"), text);
 
    CODECS AND LEVELS
        KV_CODEC_NONE    filters alone, or only a checksum
@@ -249,6 +250,7 @@ KV_API kv_status      kv_compressed_stats(kv_compressed *c, kv_compress_stats *s
 #define KVI_LZ4_LEVEL_MAX         12
 #define KVI_LZ4_LEVEL_MIN         (-65537)
 #define KVI_ZSTD_LEVEL_DEFAULT    3
+#define KVI_ZSTD_SMALL            ((size_t)16 << 10)        /* bytes: up to here zstd's tables are small */
 
 /* ------------------------------------------------------------------------------------------------
    >>format   a packed value, format 0
@@ -315,11 +317,12 @@ KVI_INLINE size_t kvi_packed_get_size(const uint8_t *in, size_t available, size_
 
 typedef struct kvi_compress_context {
 #if KVI_LZ4
-    LZ4_stream_t lz4;
+    LZ4_stream_t lz4;                   /* begun anew for each value: what came before must not show in the bytes */
     void        *lz4_hc;
 #endif
 #if KVI_ZSTD
-    ZSTD_CCtx   *zstd;                  /* with the compressor's level */
+    ZSTD_CCtx   *zstd[2];               /* with the compressor's level, for small and for large values: one for both
+                                           would be shrunk and grown again by zstd, every 128 values */
     ZSTD_CCtx   *zstd_huffman;          /* with no search at all, for planes of exponents */
     ZSTD_DCtx   *zstd_reader;
 #endif
@@ -345,11 +348,12 @@ struct kv_compressor {
     void               *lz4_hc_dictionary;
 #endif
 #if KVI_ZSTD
-    ZSTD_CDict         *zstd_dictionary;
-    ZSTD_DDict         *zstd_reader_dictionary;
+    const ZSTD_CDict   *zstd_dictionary;
+    const ZSTD_DDict   *zstd_reader_dictionary;
+    void               *zstd_memory, *zstd_reader_memory;
+    size_t              zstd_memory_size, zstd_reader_memory_size;
 #endif
     kv_compress_stats   past;           /* of contexts that are gone */
-    bool                refused;        /* while opening: the allocator said no */
     kvi_error           error;
     kvi_compress_place  places[KVI_COMPRESS_CONTEXTS];
 };
@@ -363,7 +367,8 @@ KVI_PRIVATE void kvi_compress_context_free(kv_compressor *c, kvi_compress_contex
     kvi_free(a, x->lz4_hc, (size_t)LZ4_sizeofStateHC());
 #endif
 #if KVI_ZSTD
-    ZSTD_freeCCtx(x->zstd);
+    ZSTD_freeCCtx(x->zstd[0]);
+    ZSTD_freeCCtx(x->zstd[1]);
     ZSTD_freeCCtx(x->zstd_huffman);
     ZSTD_freeDCtx(x->zstd_reader);
 #endif
@@ -382,9 +387,6 @@ KVI_NOINLINE kvi_compress_context *kvi_compress_context_new(kv_compressor *c, ui
     x->place = place;
     x->filtered.allocator = x->packed.allocator = x->raw.allocator = x->pairs.allocator = c->options.allocator;
     for (uint32_t i = 0; i < KVI_COMPRESS_ANSWERS; i++) x->answers[i].allocator = c->options.allocator;
-#if KVI_LZ4
-    LZ4_initStream(&x->lz4, sizeof x->lz4);
-#endif
     return x;
 }
 
@@ -452,14 +454,14 @@ KVI_PRIVATE size_t kvi_lz4_pack_hc(kv_compressor *c, kvi_compress_context *x, kv
 
 KVI_PRIVATE size_t kvi_lz4_pack(kv_compressor *c, kvi_compress_context *x, kv_slice raw, uint8_t *out, size_t capacity, bool dictionary, kv_status *s)
 {
-    int acceleration = c->options.codec == KV_CODEC_LZ4 && c->options.level < 0 ? -c->options.level : 1, wrote;
-    if (c->options.codec == KV_CODEC_LZ4 && c->options.level >= KVI_LZ4_LEVEL_HC) return kvi_lz4_pack_hc(c, x, raw, out, capacity, dictionary, s);
-    if (dictionary) memcpy(&x->lz4, c->lz4_dictionary, sizeof x->lz4);
-    else LZ4_resetStream_fast(&x->lz4);
-    wrote = LZ4_compress_fast_continue(&x->lz4, (const char *)raw.data, (char *)out, (int)raw.size, kvi_lz4_int(capacity), acceleration);
-    if (wrote > 0) return (size_t)wrote;
-    LZ4_initStream(&x->lz4, sizeof x->lz4);     /* after a failure a fast reset is not enough */
-    return 0;
+    bool own = c->options.codec == KV_CODEC_LZ4;        /* else the level is another codec's, and LZ4 is only asked for an estimate */
+    int  acceleration = own && c->options.level < 0 ? -c->options.level : 1, wrote;
+    if (own && c->options.level >= KVI_LZ4_LEVEL_HC) return kvi_lz4_pack_hc(c, x, raw, out, capacity, dictionary, s);
+    if (dictionary) {
+        memcpy(&x->lz4, c->lz4_dictionary, sizeof x->lz4);
+        wrote = LZ4_compress_fast_continue(&x->lz4, (const char *)raw.data, (char *)out, (int)raw.size, kvi_lz4_int(capacity), acceleration);
+    } else wrote = LZ4_compress_fast_extState(&x->lz4, (const char *)raw.data, (char *)out, (int)raw.size, kvi_lz4_int(capacity), acceleration);
+    return wrote > 0 ? (size_t)wrote : 0;
 }
 
 KVI_PRIVATE kv_status kvi_lz4_unpack(const kv_compressor *c, kv_slice packed, uint8_t *out, size_t raw_size, bool dictionary)
@@ -551,12 +553,13 @@ KVI_INLINE size_t kvi_zstd_wrote(size_t result, kv_status *s)
 }
 KVI_PRIVATE size_t kvi_zstd_pack(kv_compressor *c, kvi_compress_context *x, kv_slice raw, uint8_t *out, size_t capacity, bool dictionary, kv_status *s)
 {
-    if (!x->zstd) {
-        x->zstd = kvi_zstd_new_writer(c, c->options.codec == KV_CODEC_ZSTD ? c->options.level : KVI_ZSTD_LEVEL_DEFAULT);
-        if (!x->zstd) { *s = KV_ERR_NO_MEMORY; return 0; }
+    ZSTD_CCtx **z = &x->zstd[raw.size > KVI_ZSTD_SMALL];
+    if (!*z) {
+        *z = kvi_zstd_new_writer(c, c->options.level);
+        if (!*z) { *s = KV_ERR_NO_MEMORY; return 0; }
     }
-    if (c->zstd_dictionary) ZSTD_CCtx_refCDict(x->zstd, dictionary ? c->zstd_dictionary : NULL);
-    return kvi_zstd_wrote(ZSTD_compress2(x->zstd, out, capacity, raw.data, raw.size), s);
+    if (c->zstd_dictionary) ZSTD_CCtx_refCDict(*z, dictionary ? c->zstd_dictionary : NULL);
+    return kvi_zstd_wrote(ZSTD_compress2(*z, out, capacity, raw.data, raw.size), s);
 }
 
 KVI_PRIVATE kv_status kvi_zstd_unpack(kv_compressor *c, kvi_compress_context *x, kv_slice packed, uint8_t *out, size_t raw_size, bool dictionary)
@@ -572,26 +575,28 @@ KVI_PRIVATE kv_status kvi_zstd_unpack(kv_compressor *c, kvi_compress_context *x,
     return !ZSTD_isError(got) && got == raw_size ? KV_OK : KV_ERR_CORRUPT;
 }
 
-/* Our copy of the dictionary is referred to, not copied again. NULL from zstd is either no memory, or a
-   dictionary that begins as one of zstd's and goes on as none. */
-KVI_PRIVATE void *kvi_zstd_alloc_watched(void *opaque, size_t size)
-{
-    void *memory = kvi_zstd_alloc(opaque, size);
-    if (!memory) ((kv_compressor *)opaque)->refused = true;
-    return memory;
-}
+/* Digested once, in memory of ours (libzstd 1.5.4 crashes when an allocator refuses it a CDict's). They
+   refer to our copy of the dictionary. zstd says NULL to one that begins as its own and goes on as none. */
 KVI_PRIVATE kv_status kvi_zstd_open_dictionary(kv_compressor *c)
 {
-    kv_slice       d = c->options.dictionary;
-    ZSTD_customMem m = kvi_zstd_memory(c);
-    m.customAlloc = kvi_zstd_alloc_watched;
-    if (c->options.codec == KV_CODEC_ZSTD) {
-        c->zstd_dictionary = ZSTD_createCDict_advanced(d.data, d.size, ZSTD_dlm_byRef, ZSTD_dct_auto, ZSTD_getCParams(c->options.level, 0, d.size), m);
-        if (!c->zstd_dictionary) return c->refused ? KV_ERR_NO_MEMORY : KV_ERR_INVALID;
-    }
-    c->zstd_reader_dictionary = ZSTD_createDDict_advanced(d.data, d.size, ZSTD_dlm_byRef, ZSTD_dct_auto, m);
-    if (!c->zstd_reader_dictionary) return c->refused ? KV_ERR_NO_MEMORY : KV_ERR_INVALID;
-    return KV_OK;
+    kv_slice               d = c->options.dictionary;
+    ZSTD_compressionParameters how = ZSTD_getCParams(c->options.codec == KV_CODEC_ZSTD ? c->options.level : 0, 0, d.size);
+    c->zstd_reader_memory_size = ZSTD_estimateDDictSize(d.size, ZSTD_dlm_byRef);
+    c->zstd_reader_memory = kvi_alloc(&c->options.allocator, c->zstd_reader_memory_size);
+    if (!c->zstd_reader_memory) return KV_ERR_NO_MEMORY;
+    c->zstd_reader_dictionary = ZSTD_initStaticDDict(c->zstd_reader_memory, c->zstd_reader_memory_size, d.data, d.size, ZSTD_dlm_byRef, ZSTD_dct_auto);
+    if (!c->zstd_reader_dictionary) return KV_ERR_INVALID;
+    if (c->options.codec != KV_CODEC_ZSTD) return KV_OK;
+    c->zstd_memory_size = ZSTD_estimateCDictSize_advanced(d.size, how, ZSTD_dlm_byRef);
+    c->zstd_memory = kvi_alloc(&c->options.allocator, c->zstd_memory_size);
+    if (!c->zstd_memory) return KV_ERR_NO_MEMORY;
+    c->zstd_dictionary = ZSTD_initStaticCDict(c->zstd_memory, c->zstd_memory_size, d.data, d.size, ZSTD_dlm_byRef, ZSTD_dct_auto, how);
+    return c->zstd_dictionary ? KV_OK : KV_ERR_INVALID;
+}
+KVI_PRIVATE void kvi_zstd_close_dictionary(kv_compressor *c)
+{
+    kvi_free(&c->options.allocator, c->zstd_memory, c->zstd_memory_size);
+    kvi_free(&c->options.allocator, c->zstd_reader_memory, c->zstd_reader_memory_size);
 }
 #endif
 
@@ -701,7 +706,7 @@ KVI_PRIVATE kv_status kvi_codec_missing(kvi_error *e, kv_codec codec)
 
 #define KVI_FLOAT_CHUNK        ((size_t)65536)
 #define KVI_FLOAT_DENSE_CHUNK  ((size_t)131072)     /* what zstd makes one block of */
-#define KVI_FLOAT_STRIP        ((size_t)1024)       /* numbers that go through the first cache at a time */
+#define KVI_FLOAT_STRIP        ((size_t)512)        /* numbers that go through the first cache at a time */
 #define KVI_FLOAT_HEADER       ((size_t)4)
 #define KVI_FLOAT_SAMPLES      16                   /* groups of so many numbers choose a chunk's base */
 #define KVI_FLOAT_SAMPLE       ((size_t)32)
@@ -752,7 +757,7 @@ KVI_PRIVATE uint32_t kvi_float_flags(kv_filter f, const uint8_t *raw, size_t n)
 
 /* Scratch for one strip: what the planes of packed bytes do not take. */
 typedef struct kvi_float_strip {
-    uint8_t exponents[1024], rest[1024], unused[1024], zeros[1024], escapes[1024];
+    uint8_t exponents[512], rest[512], unused[512], zeros[512], escapes[512];
 } kvi_float_strip;
 
 KVI_PRIVATE void kvi_float_split(kv_filter f, const uint8_t *from, size_t n, const kvi_float_planes *p, size_t at, kvi_float_strip *t)
@@ -1587,8 +1592,7 @@ KVI_COMPRESS_DEFINE void kv_compressor_close(kv_compressor *c)
     kvi_lz4_close_dictionary(c);
 #endif
 #if KVI_ZSTD
-    ZSTD_freeCDict(c->zstd_dictionary);
-    ZSTD_freeDDict(c->zstd_reader_dictionary);
+    kvi_zstd_close_dictionary(c);
 #endif
     kvi_free(&a, (void *)(uintptr_t)c->options.dictionary.data, c->options.dictionary.size);
     kvi_free(&a, c, sizeof *c);
