@@ -2976,7 +2976,9 @@ KVI_PRIVATE kv_status kvi_mem_op_close(kv_store *s) { kv_mem_close((kv_mem *)s);
 KVI_PRIVATE kv_status kvi_mem_op_stats(kv_store *s, kv_stats *stats)
 {
     kv_mem_stats_t all;
-    kv_status      status = kv_mem_stats((kv_mem *)s, &all);
+    kv_status      status;
+    memset(&all, 0, sizeof all);
+    status = kv_mem_stats((kv_mem *)s, &all);
     stats->keys = all.entries;
     stats->key_bytes = all.key_bytes;
     stats->value_bytes = all.value_bytes;
@@ -3330,14 +3332,16 @@ KVI_PRIVATE size_t kvi_mem_sweep_all(kvi_mem_work *w, size_t most)
     kv_mem *m = w->m;
     size_t  count = 0;
     for (uint32_t i = 0; i < m->shard_count && count < most; i++) {
-        bool done = false;
+        uint32_t ends = 0;                  /* of the table; the first may be that of an older sweep, so there are two */
         w->s = m->shards + (kvi_add_u32(&m->sweep_shard, 1) & (m->shard_count - 1));
         if (!kvi_peek_size(&w->s->expiring)) continue;
-        while (!done && count < most) {
+        while (ends < 2 && count < most) {
+            bool end = false;
             kvi_mem_lock(m, w->s);
-            if (w->s->next_expiry > kvi_mem_now(w)) done = true;
-            else count += kvi_mem_sweep_step(w, most - count, &done);
+            if (w->s->next_expiry > kvi_mem_now(w)) ends = 2;
+            else count += kvi_mem_sweep_step(w, most - count, &end);
             kvi_mem_unlock(m, w->s);
+            ends += end;
         }
     }
     return count;
