@@ -677,8 +677,9 @@ extern int     getentropy(void *out, size_t size);
 
 /* Atomics, by type: kvi_load_u32 (acquire), kvi_peek_u32 (relaxed), kvi_store_u32 (release),
    kvi_poke_u32 (relaxed), kvi_add_u32 and kvi_sub_u32 (return the old value), kvi_or_u32, kvi_and_u32,
-   kvi_swap_u32, kvi_cas_u32 (true: it was `expected` and is `desired` now). The same for _u8, _u64,
-   _size and _ptr. 64-bit ones need a machine that has them; modules for small machines avoid them. */
+   kvi_swap_u32, kvi_cas_u32 (true: it was `expected` and is `desired` now); kvi_load_strict_u32,
+   kvi_cas_strict_u32 and kvi_add_strict_u32 are in one order that all threads agree on. The same for
+   _u8, _u64, _size and _ptr. 64-bit ones need a machine that has them; modules for small machines avoid them. */
 #if !defined(KV_NO_THREADS) && (defined(__GNUC__) || defined(__clang__)) && !defined(KVI_ATOMICS_INTERLOCKED)
 #define KVI_ATOMICS(name, type) \
     KVI_INLINE type kvi_load_##name(const type *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); } \
@@ -687,9 +688,13 @@ extern int     getentropy(void *out, size_t size);
     KVI_INLINE void kvi_poke_##name(type *p, type v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); } \
     KVI_INLINE type kvi_swap_##name(type *p, type v) { return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL); } \
     KVI_INLINE bool kvi_cas_##name(type *p, type expected, type desired) \
-    { return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); }
+    { return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); } \
+    KVI_INLINE type kvi_load_strict_##name(const type *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); } \
+    KVI_INLINE bool kvi_cas_strict_##name(type *p, type expected, type desired) \
+    { return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); }
 #define KVI_ATOMIC_SUMS(name, type) \
     KVI_INLINE type kvi_add_##name(type *p, type v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); } \
+    KVI_INLINE type kvi_add_strict_##name(type *p, type v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
     KVI_INLINE type kvi_sub_##name(type *p, type v) { return __atomic_fetch_sub(p, v, __ATOMIC_ACQ_REL); } \
     KVI_INLINE type kvi_or_##name(type *p, type v) { return __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL); } \
     KVI_INLINE type kvi_and_##name(type *p, type v) { return __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL); }
@@ -741,9 +746,12 @@ KVI_INLINE void    *kvi_interlocked_ptr(void **p, void *expected, void *desired)
     KVI_INLINE void kvi_poke_##name(type *p, type v) { *p = v; } \
     KVI_INLINE type kvi_swap_##name(type *p, type v) { type old = *p; *p = v; return old; } \
     KVI_INLINE bool kvi_cas_##name(type *p, type expected, type desired) \
-    { if (*p != expected) return false; *p = desired; return true; }
+    { if (*p != expected) return false; *p = desired; return true; } \
+    KVI_INLINE type kvi_load_strict_##name(const type *p) { return *p; } \
+    KVI_INLINE bool kvi_cas_strict_##name(type *p, type expected, type desired) { return kvi_cas_##name(p, expected, desired); }
 #define KVI_ATOMIC_SUMS(name, type) \
     KVI_INLINE type kvi_add_##name(type *p, type v) { type old = *p; *p = (type)(old + v); return old; } \
+    KVI_INLINE type kvi_add_strict_##name(type *p, type v) { return kvi_add_##name(p, v); } \
     KVI_INLINE type kvi_sub_##name(type *p, type v) { type old = *p; *p = (type)(old - v); return old; } \
     KVI_INLINE type kvi_or_##name(type *p, type v) { type old = *p; *p = (type)(old | v); return old; } \
     KVI_INLINE type kvi_and_##name(type *p, type v) { type old = *p; *p = (type)(old & v); return old; }

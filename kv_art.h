@@ -1,0 +1,3256 @@
+/* kv_art.h - v0.1.0 - ordered map in memory: an adaptive radix tree above packed leaves
+   SPDX-License-Identifier: MIT (full text at the end of this file)
+
+   In *one* C or C++ file:   #define KV_ART_IMPLEMENTATION
+                             #include "kv_art.h"      (kv.h and kv_simd.h lie beside it)
+   QUICK START
+       kv_art *map;
+       if (kv_art_open(NULL, &map) < 0) return 1;
+       kv_art_set(map, KV_STR("/etc/hosts"), KV_STR("127.0.0.1"));
+       kv_slice value;
+       if (kv_art_get(map, KV_STR("/etc/hosts"), &value) == KV_OK)
+           printf("%.*s\n", (int)value.size, (const char *)value.data);
+       kv_art_close(map);
+
+   CONTENTS   docs: options, the tree, guarantees, memory, threads, limits
+              code: >>public >>config >>structs >>memory >>guard >>inner >>leaf >>build >>find
+                    >>write >>split >>delete >>walk >>scan >>cursor >>check >>api
+
+   OPTIONS    (all of them; zero is the default)
+       allocator      where all memory comes from. Default: malloc
+       concurrent     any thread may read and write at once. Default: one thread at a time
+
+   THE TREE
+   Keys that share a beginning share it in memory. The upper part is a radix tree with path
+   compression (V. Leis, A. Kemper, T. Neumann, "The Adaptive Radix Tree", ICDE 2013): inner nodes of
+   four kinds, for up to 4, 16, 48 and 257 edges. Where few keys are left below an edge they share a
+   packed leaf: at most 32 keys, of each only the tail below the last branch, and of that only what
+   differs from the key before it.
+
+       root --> inner "/usr/"  --b--> inner "in/"  --[0..m]--> leaf  awk, bash, cat, ls
+                               |                   --[n..255]-> leaf  nl, od, ps
+                               --[l..s]-> leaf  lib/libc.so, local/bin, share/dict/words
+
+   A leaf that overflows splits into two, and gets an inner node above it where all of its keys go on
+   with the same bytes. Leaves that deletes leave small merge with their neighbours, and an inner node
+   that is left with one edge disappears. A million file paths of 64 bytes with 8-byte values take
+   some 31 bytes an entry, key and value included.
+
+   GUARANTEES
+   A failed call leaves the map as it was. Deleting needs no memory in a map that is not concurrent
+   (but for keys with more than 255 bytes below the last branch), so a full arena can always be
+   emptied. Slices from kv_art_get are valid until the next write. Cursors and scans may be open while
+   the map is written: see kv_art_iter_open.
+
+   MEMORY
+   References are 32 bits wide, into chunks of 1 KiB to 4 MiB that grow with the map, so it starts
+   small and holds up to 32 GiB. Freed blocks are reused, neighbours merge, a chunk that is empty goes
+   back to the allocator. Values of up to 128 bytes lie in the leaf and cost their size, plus 1 byte
+   where the values of a leaf differ in size; larger ones cost their size, 9 bytes, and rounding to 16.
+
+   THREADS
+   Without `concurrent`: one thread at a time, or any number that only read. With it: all calls but
+   close from any thread at any time. Readers take no lock: nodes that they may be reading are never
+   changed but replaced, and freed when no reader is left that might hold them (epochs; K. Fraser,
+   "Practical lock-freedom", 2004). A writer locks the one or two inner nodes that it changes, and for
+   a few instructions the free lists.
+
+   LIMITS
+   Keys of 0 to 65,535 bytes, values of 0 to 1 GiB - 1, any byte in both. */
+
+/* ------------------------------------------------------------------------------------------------
+   >>public   the interface                                                                        */
+#if defined(KV_IMPLEMENTATION) && !defined(KV_ART_IMPLEMENTATION)
+#define KV_ART_IMPLEMENTATION
+#endif
+#if defined(KV_ART_IMPLEMENTATION) && !defined(KV_SIMD_IMPLEMENTATION)
+#define KV_SIMD_IMPLEMENTATION
+#define KVI_SIMD_IMPLIED 1
+#endif
+#if defined(KV_ART_IMPLEMENTATION) && !defined(KV_CORE_IMPLEMENTATION)
+#define KV_CORE_IMPLEMENTATION
+#define KVI_CORE_IMPLIED 1
+#endif
+#include "kv_simd.h"
+#if KV_VERSION < 100
+#error "kv_art.h 0.1 needs kv.h 0.1 or newer: copy both headers from the same release"
+#endif
+
+#ifndef KV_ART_INCLUDED
+#define KV_ART_INCLUDED 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kv_art kv_art;
+
+typedef struct kv_art_options {
+    kv_allocator allocator;     /* default: malloc */
+    bool         concurrent;    /* any thread may read and write at once */
+} kv_art_options;
+
+/* Start an empty map. NULL options are the defaults.
+   Returns   KV_OK; KV_ERR_NO_MEMORY; KV_ERR_UNSUPPORTED for concurrent under KV_NO_THREADS. */
+KV_API kv_status kv_art_open(const kv_art_options *o, kv_art **a);
+
+/* Free the map and everything in it. NULL is fine. No other call may be running; cursors must be
+   closed before. */
+KV_API void kv_art_close(kv_art *a);
+
+/* The map as a kv_store ("art"), for kv_get, kv_scan, wrappers. It lives as long as the map. */
+KV_API kv_store *kv_art_store(kv_art *a);
+
+/* Find the value of `key`, without a copy.
+   value     on KV_OK the value's bytes, until the next write to the map.
+   Returns   KV_OK, KV_NOT_FOUND (value is left alone), KV_ERR_TOO_LARGE for an overlong key,
+             KV_ERR_INVALID in a concurrent map, where the bytes could not be held: use kv_art_view.
+   Cost      one step per inner node on the way, most of them in the cache, and one leaf. */
+KV_API kv_status kv_art_get(kv_art *a, kv_slice key, kv_slice *value);
+
+/* Call fn once with the entry of `key`; its result does not matter. In a concurrent map the value
+   stays whole during the call, whatever is written meanwhile; memory that others free waits for it.
+   Returns   KV_OK, KV_NOT_FOUND (fn was not called). */
+KV_API kv_status kv_art_view(kv_art *a, kv_slice key, kv_visit_fn fn, void *user);
+
+/* KV_OK or KV_NOT_FOUND. */
+KV_API kv_status kv_art_exists(kv_art *a, kv_slice key);
+
+/* Insert or replace. key and value are copied, and may point into the map itself.
+   Returns   KV_OK, KV_ERR_NO_MEMORY, KV_ERR_TOO_LARGE. */
+KV_API kv_status kv_art_set(kv_art *a, kv_slice key, kv_slice value);
+
+/* Insert, or KV_EXISTS and no change. */
+KV_API kv_status kv_art_insert(kv_art *a, kv_slice key, kv_slice value);
+
+/* The same with a number as the value: 8 bytes little-endian. kv_art_get_u64 works in concurrent maps
+   too; a value of another size is KV_ERR_WRONG_TYPE. */
+KV_API kv_status kv_art_set_u64(kv_art *a, kv_slice key, uint64_t v);
+KV_API kv_status kv_art_get_u64(kv_art *a, kv_slice key, uint64_t *v);
+
+/* Remove. Returns KV_OK, KV_NOT_FOUND where the key was missing, KV_ERR_NO_MEMORY (see GUARANTEES). */
+KV_API kv_status kv_art_delete(kv_art *a, kv_slice key);
+
+/* Many at once. Lookups are interleaved, so that the processor fetches for one while it works on
+   another. Sets and deletes are applied in order, to the first failure; those before it stay. */
+KV_API kv_status kv_art_batch_get(kv_art *a, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses);
+KV_API kv_status kv_art_batch_set(kv_art *a, const kv_pair *pairs, size_t count);
+KV_API kv_status kv_art_batch_delete(kv_art *a, const kv_slice *keys, size_t count);
+
+/* The first and the last entry. KV_NOT_FOUND on an empty map.
+   entry     its slices are valid until the next write or call of these two and longest_prefix. In a
+             concurrent map they are copies, valid until KV_ART_RESULTS - 1 more of these calls. */
+KV_API kv_status kv_art_min(kv_art *a, kv_pair *entry);
+KV_API kv_status kv_art_max(kv_art *a, kv_pair *entry);
+
+/* The longest stored key that is a prefix of `key` (which may be all of it, or the empty key).
+   entry     entry->key points into `key`; entry->value as for kv_art_min.
+   Returns   KV_OK, KV_NOT_FOUND.   Cost   as one kv_art_get, plus one leaf for each stored prefix. */
+KV_API kv_status kv_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry);
+
+#define KV_ART_RESULTS 16
+
+/* Visit the entries of the range in order (NULL: all). The callback may read the map, and may also
+   write it: the scan then goes on behind the key it was at, but the slices it was given are stale
+   after the write, unless the map is concurrent. KV_OK also where fn stopped it.
+   Concurrent: every key that was there during the whole scan is seen exactly once, keys that come or
+   go meanwhile at most once, always in order. */
+KV_API kv_status kv_art_scan(kv_art *a, const kv_range *r, kv_visit_fn fn, void *user);
+
+/* A cursor, moved by kv_iter_next and the others. It may stay open while the map is written: its key
+   stays readable, and the next move goes from that key to what is beside it then. kv_iter_value is
+   valid until the next write in a map that is not concurrent. In a concurrent map the cursor copies a
+   leaf at a time: what it shows is as new as its last move into that leaf, every key that is there
+   during the whole walk is seen exactly once, and each thread needs cursors of its own. */
+KV_API kv_status kv_art_iter_open(kv_art *a, const kv_range *r, kv_iter **i);
+
+/* Remove every entry of the range (NULL: all); limit and reverse count as in a scan.
+   deleted   how many were removed, also after a failure; may be NULL.
+   Cost      a leaf at a time. Concurrent: not one moment; others see it happen leaf by leaf. */
+KV_API kv_status kv_art_delete_range(kv_art *a, const kv_range *r, uint64_t *deleted);
+
+/* How many entries. Concurrent: exact when no write is running. */
+KV_API uint64_t kv_art_count(const kv_art *a);
+/* How many entries a range has, without making their keys. Cost: a leaf at a time. */
+KV_API kv_status kv_art_count_range(kv_art *a, const kv_range *r, uint64_t *count);
+
+/* Remove everything; the memory goes back to the allocator. */
+KV_API void kv_art_clear(kv_art *a);
+
+/* Walk all of it and test every invariant: KV_OK, or KV_ERR_CORRUPT with the reason in kv_last_error.
+   No write may be running. */
+KV_API kv_status kv_art_check(const kv_art *a);
+
+typedef struct kv_art_stats_t {
+    uint64_t keys;
+    uint64_t key_bytes, value_bytes;    /* as they were given */
+    uint64_t memory_bytes;              /* taken from the allocator, all in all */
+    uint64_t free_bytes;                /* of that: free, to be used by what comes next */
+    uint64_t retired_bytes;             /* concurrent: waiting for the last reader */
+    uint32_t height;                    /* inner nodes above the deepest leaf */
+    uint64_t inner_nodes[4];            /* by kind: up to 4, 16, 48, 257 edges */
+    uint64_t inner_bytes[4];
+    uint64_t leaves, leaf_bytes;
+    uint64_t outside_values, outside_value_bytes;   /* those too large for a leaf */
+} kv_art_stats_t;
+
+/* Cost: walks the inner nodes and the heads of all leaves. No write may be running. */
+KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KV_ART_INCLUDED */
+
+#if defined(KV_ART_IMPLEMENTATION) && !defined(KV_ART_IMPLEMENTED)
+#define KV_ART_IMPLEMENTED 1
+
+/* ------------------------------------------------------------------------------------------------
+   >>config   the numbers
+
+   A SET  goes down from the root, one inner node at a time: the node's prefix must match, then the
+   next byte of the key picks an edge. Where the edge leads to a leaf, the leaf is searched, and a new
+   leaf with the entry in its place is written to new memory; one 32-bit store puts it into the edge.
+   A full leaf is split first, which changes the inner node above it, and the set starts over.
+
+   A GET  goes the same way and ends in the leaf's search (>>find), which looks at all of its keys at
+   once by their lengths in common and their branching bytes, and compares few of them.
+
+   A SCAN  goes down to the first leaf of the range, and then from leaf to leaf over a short stack of
+   the inner nodes above, spelling the keys into a buffer as it goes.                               */
+
+#if defined(KVI_ART_IMPLIED)
+#define KVI_ART_DEFINE KVI_DEFINE_WEAK
+#else
+#define KVI_ART_DEFINE KVI_DEFINE
+#endif
+
+#define KVI_ART_LEAF_MAX     32u        /* entries of a leaf: one SIMD column */
+#define KVI_ART_LEAF_BYTES   1536u      /* a leaf of two entries or more splits when it would outgrow this */
+#define KVI_ART_MERGE_AT     8u         /* a leaf that a delete leaves with so few looks for a neighbour... */
+#define KVI_ART_MERGE_MAX    16u        /* ...with which it has no more than this */
+#define KVI_ART_INLINE_MAX   128u       /* bytes of a value in a leaf */
+#define KVI_ART_RECORD_MAX   32768u     /* bytes of an outside value in a chunk; larger ones have memory of their own */
+#define KVI_ART_LCP_MAX      254u       /* what a leaf records of the bytes in common with the key before */
+#define KVI_ART_LEAD_MAX     254u       /* bytes that a leaf takes over from an inner node that disappears */
+#define KVI_ART_GRANULE      16u        /* bytes: blocks are multiples of it */
+#define KVI_ART_WINDOW_BITS  18u        /* granules of the largest chunk, as a power of two */
+#define KVI_ART_CHUNK_MIN    1024u      /* bytes */
+#define KVI_ART_CHUNK_MAX    4194304u   /* bytes */
+#define KVI_ART_SLACK        64u        /* bytes behind the last block that may be read */
+#define KVI_ART_FRAMES       32u        /* inner nodes that a walk remembers above it */
+#define KVI_ART_BATCH        16u        /* lookups in flight */
+#define KVI_ART_PINS         64u        /* readers and writers at once without crowding */
+#define KVI_ART_RETIRED_MIN  64u        /* blocks that are retired before somebody looks whether they can be freed */
+#define KVI_ART_REPIN        64u        /* leaves that a concurrent scan visits under one pin */
+
+/* ------------------------------------------------------------------------------------------------
+   >>structs   references, blocks, the map
+
+   A reference (uint32_t) names a block: bits 19 to 31 its chunk (never 0), bits 1 to 18 its first
+   granule in there, bit 0 whether it is a leaf. 0 is no block.
+
+   Inner node:  lock 4 | count 2 | prefix size 2 | kind | capacity / 4 | twin | 0 | index 256, kind 3
+                only | keys, one byte an edge, ascending | references, 4 bytes an edge | prefix
+   Edges lie in order. An edge to an inner node stands for its key byte, which is not repeated below.
+   An edge to a leaf stands for the bytes from its key up to the next edge's key, and the leaf's tails
+   begin with that byte. Edge 0, where it is a leaf with key 0, also has the key that ends here. (If an
+   edge to an inner node with key 0 follows that, there are two keys of 0: the node is a "twin".)
+   Invariant N1: keys ascend strictly, but for a twin's first two.
+             N2: index[b] + twin is the last edge whose key is <= b (or 0 + twin where none is).
+             N3: an inner node has two edges or more, unless memory ran out when it was to disappear.
+             N4: in a concurrent map nothing but references and the lock changes once a node can be
+                 reached; what else must change is done to a copy, which replaces the node.
+
+   Leaf:        count | flags | granules 2 | tail size | value size | columns...
+       lcp      1 byte an entry: the bytes its tail has in common with the one before, at most 254;
+                not there where all tails are 1 byte
+       branch   1 byte an entry: the tail's byte behind those
+       sizes    bytes of the rest of the tail: 1 each, 2 where a leaf is WIDE, none where all tails have
+                one size (TAIL_FIXED)
+       codes    sizes of the values, 1 byte each: 0..128 the value is inline, 255 it is outside; none
+                where all are the same (VALUE_FIXED: value size is the code)
+       values   one behind the other; of an outside value its record's reference, 4 bytes
+       tails    the rests, one behind the other
+   Example: tails "in/awk" "in/bash" "lib":  lcp 0 3 0, branch 'i' 'b' 'l', rests "n/awk" "ash" "ib".
+   A tail can be empty, that of the key that ends above; it is then the first (FIRST_EMPTY), and has
+   a branch byte that means nothing.
+   Invariant L1: tails ascend strictly. L2: lcp is exact, or 254 and at least that many are in common.
+             L3: in a concurrent map a leaf never changes.
+
+   Outside value:  size 4 | bytes, or where they are more than KVI_ART_RECORD_MAX a pointer to them. */
+
+typedef struct kvi_art_inner {
+    uint32_t lock;                  /* 0 free, 1 locked, 2 replaced: nobody reaches it any more */
+    uint16_t count, prefix_size;
+    uint8_t  kind, capacity4, twin, zero;
+} kvi_art_inner;
+
+enum { KVI_ART_FIRST_EMPTY = 1, KVI_ART_TAIL_FIXED = 2, KVI_ART_WIDE = 4, KVI_ART_VALUE_FIXED = 8 };
+enum { KVI_ART_LEAF_HEAD = 6, KVI_ART_OUTSIDE = 255 };
+enum { KVI_ART_INNER_POOL = 0, KVI_ART_LEAF_POOL = 1, KVI_ART_POOLS = 2 };
+enum { KVI_ART_UNLOCKED = 0, KVI_ART_LOCKED = 1, KVI_ART_REPLACED = 2 };
+
+/* The start of a chunk; then its map of free blocks, one bit a granule, then the granules. */
+typedef struct kvi_art_chunk { size_t bytes; uint32_t granules, pool; uint8_t *map; } kvi_art_chunk;
+typedef struct kvi_art_room { uint8_t *base; kvi_art_chunk *chunk; } kvi_art_room;      /* by chunk number */
+/* The table of rooms is an array behind this head. A grown one replaces it, and keeps it until the
+   map is cleared if others may be reading it. */
+typedef struct kvi_art_rooms { struct kvi_art_rooms *older; size_t capacity; } kvi_art_rooms;
+
+/* The memory of one value of more than KVI_ART_RECORD_MAX bytes, which follow. */
+typedef struct kvi_art_own { struct kvi_art_own *next, *before; size_t size; } kvi_art_own;
+
+#define KVI_ART_EXACT 64u           /* bin i < 64 has free blocks of i + 1 granules; those above, of 2^(i - 58) and more */
+#define KVI_ART_BINS  77u
+typedef struct kvi_art_pool {
+    uint32_t bins[KVI_ART_BINS], map[3];    /* map: which bins are not empty */
+    uint32_t chunks, spare;                 /* spare: the number of a chunk that is empty, or 0 */
+    size_t   bytes, free_granules;
+} kvi_art_pool;
+
+/* What a thread holds while it is inside a concurrent map. One cache line or two each. */
+typedef struct kvi_art_pin {
+    size_t   epoch;                 /* 0: nobody has it */
+    uint32_t owner;                 /* the thread that had it last, hashed */
+    size_t   count, key_bytes, value_bytes;     /* what was added under this pin, modulo */
+    char     padding[128 - 5 * sizeof(size_t)];
+} kvi_art_pin;
+
+enum { KVI_ART_WAS_INNER = 0, KVI_ART_WAS_LEAF = 1, KVI_ART_WAS_VALUE = 2 };
+typedef struct kvi_art_retired { size_t epoch; uint32_t ref, was; } kvi_art_retired;
+
+struct kv_art {
+    kv_store     store;             /* first: kv_art_store is a cast */
+    kvi_pointer  rooms;             /* kvi_art_room by chunk number */
+    uint32_t     root, root_lock;   /* a reference, or 0: empty */
+    bool         concurrent;
+    size_t       version;           /* not concurrent: changes with every write */
+    size_t       count, key_bytes, value_bytes;     /* modulo; concurrent: what is not in the pins */
+    kv_allocator allocator;
+    /* memory; concurrent: under memory_lock */
+    uint32_t     memory_lock, room_next;
+    size_t       memory_bytes;
+    kvi_art_pool pools[KVI_ART_POOLS];
+    kvi_art_own *own_values;
+    /* concurrent */
+    kvi_art_pin *pins;
+    size_t       epoch, crowd;      /* crowd: those inside that found no pin */
+    kvi_art_retired *retired;       /* a ring, oldest first */
+    uint32_t     retired_first, retired_count, retired_capacity, retired_promised;
+    kv_buf       results[KV_ART_RESULTS];
+    uint32_t     result_next;
+    kvi_error    error;
+};
+
+/* ------------------------------------------------------------------------------------------------
+   >>memory   blocks of 16-byte granules, by 32-bit references
+
+   Two pools of chunks: inner nodes, which then lie close together and stay in the cache, and leaves
+   with outside values. A free block keeps its size at both ends, and its neighbours in its bin:
+       granules 4 | next 4 | prev 4 | ... | granules 4
+   The chunk's map has a bit set for the first and for the last granule of each free block.
+   Invariant M1: no two free blocks touch. M2: each is in the bin of its size. M3: the map's bits at
+   both ends of every block, free or not, are right.                                               */
+
+#define KVI_ART_WINDOW_MASK ((UINT32_C(1) << KVI_ART_WINDOW_BITS) - 1)
+#define KVI_ART_CHUNKS (UINT32_C(1) << (31 - KVI_ART_WINDOW_BITS))
+
+typedef struct kvi_art_free { uint32_t granules, next, prev; } kvi_art_free;
+
+KVI_INLINE uint32_t kvi_art_granules(size_t bytes) { return (uint32_t)((bytes + KVI_ART_GRANULE - 1) / KVI_ART_GRANULE); }
+KVI_INLINE uint32_t kvi_art_room_of(uint32_t ref) { return ref >> (KVI_ART_WINDOW_BITS + 1); }
+KVI_INLINE uint32_t kvi_art_granule_of(uint32_t ref) { return ref >> 1 & KVI_ART_WINDOW_MASK; }
+KVI_INLINE uint8_t *kvi_art_at(const kv_art *a, uint32_t ref)
+{
+    const kvi_art_room *rooms = (const kvi_art_room *)kvi_peek_ptr(&a->rooms);
+    return rooms[kvi_art_room_of(ref)].base + (size_t)kvi_art_granule_of(ref) * KVI_ART_GRANULE;
+}
+KVI_INLINE kvi_art_chunk *kvi_art_chunk_of(const kv_art *a, uint32_t ref)
+{
+    return ((const kvi_art_room *)a->rooms)[kvi_art_room_of(ref)].chunk;
+}
+KVI_INLINE kvi_art_free *kvi_art_free_at(const kv_art *a, uint32_t ref) { return (kvi_art_free *)(void *)kvi_art_at(a, ref); }
+
+KVI_INLINE bool kvi_art_mark(const kvi_art_chunk *c, uint32_t granule) { return c->map[granule >> 3] >> (granule & 7) & 1; }
+KVI_INLINE void kvi_art_mark_set(kvi_art_chunk *c, uint32_t granule) { c->map[granule >> 3] = (uint8_t)(c->map[granule >> 3] | 1u << (granule & 7)); }
+KVI_INLINE void kvi_art_mark_clear(kvi_art_chunk *c, uint32_t granule) { c->map[granule >> 3] = (uint8_t)(c->map[granule >> 3] & ~(1u << (granule & 7))); }
+
+KVI_INLINE uint32_t kvi_art_bin(uint32_t granules)
+{
+    return granules <= KVI_ART_EXACT ? granules - 1 : KVI_ART_EXACT - 6 + kvi_highest_bit32(granules);
+}
+/* The first bin from `bin` on that is not empty; KVI_ART_BINS: none. */
+KVI_PRIVATE uint32_t kvi_art_bin_from(const kvi_art_pool *p, uint32_t bin)
+{
+    for (uint32_t word = bin / 32; word < 3; word++) {
+        uint32_t map = p->map[word];
+        if (word == bin / 32) map &= ~UINT32_C(0) << bin % 32;
+        if (map) return word * 32 + kvi_lowest_bit32(map);
+    }
+    return KVI_ART_BINS;
+}
+
+KVI_PRIVATE void kvi_art_link(kv_art *a, kvi_art_pool *p, uint32_t ref, uint32_t granules)
+{
+    kvi_art_free *f = kvi_art_free_at(a, ref);
+    uint32_t      bin = kvi_art_bin(granules);
+    f->granules = granules;
+    f->prev = 0;
+    f->next = p->bins[bin];
+    if (f->next) kvi_art_free_at(a, f->next)->prev = ref;
+    p->bins[bin] = ref;
+    p->map[bin / 32] |= UINT32_C(1) << bin % 32;
+}
+KVI_PRIVATE void kvi_art_unlink(kv_art *a, kvi_art_pool *p, const kvi_art_free *f)
+{
+    uint32_t bin = kvi_art_bin(f->granules);
+    if (f->next) kvi_art_free_at(a, f->next)->prev = f->prev;
+    if (f->prev) kvi_art_free_at(a, f->prev)->next = f->next;
+    else if ((p->bins[bin] = f->next) == 0) p->map[bin / 32] &= ~(UINT32_C(1) << bin % 32);
+}
+/* The block of `granules` at ref is free: its size at its end, its marks. */
+KVI_INLINE void kvi_art_seal(kv_art *a, kvi_art_chunk *c, uint32_t ref, uint32_t granules)
+{
+    uint32_t first = kvi_art_granule_of(ref);
+    memcpy(kvi_art_at(a, ref) + (size_t)granules * KVI_ART_GRANULE - 4, &granules, 4);
+    kvi_art_mark_set(c, first);
+    kvi_art_mark_set(c, first + granules - 1);
+}
+
+KVI_PRIVATE void *kvi_art_get_memory(kv_art *a, size_t size)
+{
+    void *memory = kvi_alloc(&a->allocator, size);
+    if (memory) a->memory_bytes += size;
+    return memory;
+}
+KVI_PRIVATE void kvi_art_put_memory(kv_art *a, void *memory, size_t size)
+{
+    if (memory) a->memory_bytes -= size;
+    kvi_free(&a->allocator, memory, size);
+}
+
+/* A number for a new chunk, 0 where there is none or the table of rooms cannot grow. */
+KVI_PRIVATE uint32_t kvi_art_new_room(kv_art *a)
+{
+    kvi_art_rooms *head = a->rooms ? (kvi_art_rooms *)a->rooms - 1 : NULL, *grown;
+    size_t         capacity = head ? head->capacity : 0, wanted = capacity ? capacity * 2 : 8;
+    uint32_t       number = a->room_next;
+    while (number < capacity && ((kvi_art_room *)a->rooms)[number].base) number++;
+    if (number < capacity) return number;
+    if (number >= KVI_ART_CHUNKS) return 0;
+    grown = (kvi_art_rooms *)kvi_art_get_memory(a, sizeof *grown + wanted * sizeof(kvi_art_room));
+    if (!grown) return 0;
+    grown->capacity = wanted;
+    grown->older = a->concurrent ? head : NULL;
+    memset(grown + 1, 0, wanted * sizeof(kvi_art_room));
+    if (head) memcpy(grown + 1, head + 1, capacity * sizeof(kvi_art_room));
+    kvi_store_ptr(&a->rooms, grown + 1);
+    if (head && !a->concurrent) kvi_art_put_memory(a, head, sizeof *head + capacity * sizeof(kvi_art_room));
+    return number;
+}
+
+KVI_INLINE size_t kvi_art_chunk_overhead(uint32_t granules)
+{
+    return (sizeof(kvi_art_chunk) + (granules + 7) / 8 + 15) / 16 * 16 + KVI_ART_SLACK;
+}
+/* A chunk with room for a block of `granules`, one free block as a whole. Tries an eighth of what the
+   pool has, and where that is refused just enough for the block. */
+KVI_PRIVATE bool kvi_art_new_chunk(kv_art *a, kvi_art_pool *p, uint32_t granules)
+{
+    kvi_art_chunk *c = NULL;
+    kvi_art_room  *room;
+    size_t         target = p->bytes / 8, bytes = 0;
+    uint32_t       number = kvi_art_new_room(a), size;
+    if (!number) return false;
+    if (target < KVI_ART_CHUNK_MIN) target = KVI_ART_CHUNK_MIN;
+    if (target > KVI_ART_CHUNK_MAX) target = KVI_ART_CHUNK_MAX;
+    for (int attempt = 0; attempt < 2 && !c; attempt++) {
+        size = attempt ? granules : (uint32_t)((target - sizeof *c - KVI_ART_SLACK - 16) * 8 / (8 * KVI_ART_GRANULE + 1));
+        if (size < granules) size = granules;
+        bytes = kvi_art_chunk_overhead(size) + (size_t)size * KVI_ART_GRANULE;
+        c = (kvi_art_chunk *)kvi_art_get_memory(a, bytes);
+    }
+    if (!c) return false;
+    if (bytes >= 2097152) kvi_advise_huge(c, bytes);
+    c->bytes = bytes;
+    c->granules = size;
+    c->pool = (uint32_t)(p - a->pools);
+    c->map = (uint8_t *)(c + 1);
+    memset(c->map, 0, (size + 7) / 8);
+    room = (kvi_art_room *)a->rooms + number;
+    room->chunk = c;
+    room->base = (uint8_t *)c + kvi_art_chunk_overhead(size) - KVI_ART_SLACK;
+    memset(room->base + (size_t)size * KVI_ART_GRANULE, 0, KVI_ART_SLACK);
+    a->room_next = number + 1;
+    p->chunks++;
+    p->bytes += bytes;
+    p->free_granules += size;
+    number <<= KVI_ART_WINDOW_BITS + 1;
+    kvi_art_link(a, p, number, size);
+    kvi_art_seal(a, c, number, size);
+    return true;
+}
+KVI_PRIVATE void kvi_art_free_chunk(kv_art *a, uint32_t number)
+{
+    kvi_art_room  *room = (kvi_art_room *)a->rooms + number;
+    kvi_art_chunk *c = room->chunk;
+    kvi_art_pool  *p = &a->pools[c->pool];
+    room->base = NULL;
+    room->chunk = NULL;
+    if (number < a->room_next) a->room_next = number;
+    p->chunks--;
+    p->bytes -= c->bytes;
+    kvi_art_put_memory(a, c, c->bytes);
+}
+
+/* Give `granules` from ref on back. */
+KVI_PRIVATE void kvi_art_give(kv_art *a, uint32_t ref, uint32_t granules)
+{
+    kvi_art_chunk *c = kvi_art_chunk_of(a, ref);
+    kvi_art_pool  *p = &a->pools[c->pool];
+    uint32_t       number = kvi_art_room_of(ref), first, end, before;
+    ref &= ~UINT32_C(1);
+    first = kvi_art_granule_of(ref);
+    end = first + granules;
+    p->free_granules += granules;
+    if (end < c->granules && kvi_art_mark(c, end)) {
+        kvi_art_free *f = kvi_art_free_at(a, ref + granules * 2);
+        kvi_art_unlink(a, p, f);
+        granules += f->granules;
+    }
+    if (first && kvi_art_mark(c, first - 1)) {
+        memcpy(&before, kvi_art_at(a, ref) - 4, 4);
+        ref -= before * 2;
+        kvi_art_unlink(a, p, kvi_art_free_at(a, ref));
+        granules += before;
+    }
+    if (granules == c->granules) {
+        if (p->spare && p->spare != number) { p->free_granules -= granules; kvi_art_free_chunk(a, number); return; }
+        p->spare = number;
+    }
+    kvi_art_link(a, p, ref, granules);
+    kvi_art_seal(a, c, ref, granules);
+}
+
+/* The free block to take `granules` from: of the smallest size that there is. 0: none. */
+KVI_PRIVATE uint32_t kvi_art_fit(kv_art *a, kvi_art_pool *p, uint32_t granules)
+{
+    uint32_t bin = kvi_art_bin(granules), ref;
+    if (granules > KVI_ART_EXACT) {
+        for (ref = p->bins[bin]; ref; ref = kvi_art_free_at(a, ref)->next)
+            if (kvi_art_free_at(a, ref)->granules >= granules) return ref;
+        bin++;
+    }
+    bin = kvi_art_bin_from(p, bin);
+    return bin < KVI_ART_BINS ? p->bins[bin] : 0;
+}
+KVI_PRIVATE uint32_t kvi_art_take(kv_art *a, kvi_art_pool *p, uint32_t granules)
+{
+    uint32_t       ref = kvi_art_fit(a, p, granules), rest;
+    kvi_art_free  *f;
+    kvi_art_chunk *c;
+    if (!ref) {
+        if (granules > KVI_ART_WINDOW_MASK || !kvi_art_new_chunk(a, p, granules)) return 0;
+        ref = kvi_art_fit(a, p, granules);
+    }
+    f = kvi_art_free_at(a, ref);
+    c = kvi_art_chunk_of(a, ref);
+    if (kvi_art_room_of(ref) == p->spare) p->spare = 0;
+    p->free_granules -= granules;
+    rest = f->granules - granules;
+    if (!rest || kvi_art_bin(rest) != kvi_art_bin(f->granules)) kvi_art_unlink(a, p, f);
+    if (rest) {                                 /* the end of it is taken, so that its links can stay */
+        if (kvi_art_bin(rest) != kvi_art_bin(f->granules)) kvi_art_link(a, p, ref, rest);
+        f->granules = rest;
+        kvi_art_seal(a, c, ref, rest);
+        ref += rest * 2;
+    }
+    kvi_art_mark_clear(c, kvi_art_granule_of(ref));
+    kvi_art_mark_clear(c, kvi_art_granule_of(ref) + granules - 1);
+    return ref;
+}
+/* Make a block smaller; it stays where it is. */
+KVI_PRIVATE void kvi_art_shrink(kv_art *a, uint32_t ref, uint32_t granules, uint32_t wanted)
+{
+    if (wanted == granules) return;
+    kvi_art_mark_clear(kvi_art_chunk_of(a, ref), kvi_art_granule_of(ref) + wanted - 1);
+    kvi_art_give(a, ref + wanted * 2, granules - wanted);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>guard   who may touch what, in a concurrent map
+
+   Everybody inside a concurrent map has a pin, with the epoch in which he came. A block that was cut
+   off from the tree is retired with the epoch of that moment, and freed when every pin is younger.
+   Invariant G1: a block is cut off before its retirement reads the epoch, and epochs are counted up
+                 under the same lock: who has a younger pin came after the cut and cannot reach it.
+             G2: a writer locks from the root down, so writers never wait for each other in a ring. */
+
+KVI_PRIVATE kvi_art_pin *kvi_art_enter_any(kv_art *a, uint32_t owner, size_t epoch)
+{
+    for (uint32_t turn = 0; turn < 2; turn++)               /* first one that nobody else uses as a rule */
+        for (uint32_t i = 0; i < KVI_ART_PINS; i++) {
+            kvi_art_pin *pin = &a->pins[(owner + i) % KVI_ART_PINS];
+            uint32_t     last = kvi_peek_u32(&pin->owner);
+            if ((turn == 0 && last && last != owner) || kvi_peek_size(&pin->epoch) || !kvi_cas_strict_size(&pin->epoch, 0, epoch)) continue;
+            kvi_poke_u32(&pin->owner, owner);
+            return pin;
+        }
+    kvi_add_strict_size(&a->crowd, 1);
+    return NULL;
+}
+/* Come in: from here to kvi_art_leave nothing that can be reached is freed. */
+KVI_INLINE kvi_art_pin *kvi_art_enter(const kv_art *map)
+{
+    kv_art      *a = (kv_art *)(uintptr_t)map;
+    kvi_art_pin *pin;
+    size_t       epoch;
+    uint32_t     owner;
+    char         here;
+    if (!a->concurrent) return NULL;
+    owner = (uint32_t)((uint64_t)((uintptr_t)&here >> 16) * UINT64_C(0x9E3779B97F4A7C15) >> 33) | 1;
+    epoch = kvi_load_size(&a->epoch);
+    pin = &a->pins[owner % KVI_ART_PINS];
+    if (KVI_UNLIKELY(kvi_peek_u32(&pin->owner) != owner || !kvi_cas_strict_size(&pin->epoch, 0, epoch)))
+        pin = kvi_art_enter_any(a, owner, epoch);
+#if !KVI_TSAN && !KVI_X86
+    kvi_fence_full();
+#endif
+    return pin;
+}
+KVI_INLINE void kvi_art_leave(const kv_art *map, kvi_art_pin *pin)
+{
+    kv_art *a = (kv_art *)(uintptr_t)map;
+    if (!a->concurrent) return;
+    if (pin) kvi_store_size(&pin->epoch, 0);
+    else kvi_sub_size(&a->crowd, 1);
+}
+
+/* Count what a write added; `fewer` is subtracted. The sums are modulo, so any pin may hold any part. */
+KVI_PRIVATE void kvi_art_tally(kv_art *a, kvi_art_pin *pin, size_t entries, size_t key_bytes, size_t value_bytes)
+{
+    if (pin) {
+        kvi_poke_size(&pin->count, pin->count + entries);
+        kvi_poke_size(&pin->key_bytes, pin->key_bytes + key_bytes);
+        kvi_poke_size(&pin->value_bytes, pin->value_bytes + value_bytes);
+    } else if (a->concurrent) {
+        kvi_add_size(&a->count, entries);
+        kvi_add_size(&a->key_bytes, key_bytes);
+        kvi_add_size(&a->value_bytes, value_bytes);
+    } else {
+        a->count += entries;
+        a->key_bytes += key_bytes;
+        a->value_bytes += value_bytes;
+        a->version++;
+    }
+}
+
+KVI_INLINE void kvi_art_memory_lock(kv_art *a) { if (a->concurrent) kvi_spin_lock(&a->memory_lock); }
+KVI_INLINE void kvi_art_memory_unlock(kv_art *a) { if (a->concurrent) kvi_spin_unlock(&a->memory_lock); }
+
+KVI_INLINE size_t kvi_art_inner_bytes(const kvi_art_inner *n)
+{
+    return sizeof *n + (n->kind == 3 ? 256u : 0u) + (size_t)n->capacity4 * 20u + n->prefix_size;
+}
+KVI_INLINE uint32_t kvi_art_leaf_granules(const uint8_t *leaf) { uint16_t g; memcpy(&g, leaf + 2, 2); return g; }
+
+KVI_PRIVATE size_t kvi_art_record_bytes(size_t size) { return 4 + (size > KVI_ART_RECORD_MAX ? sizeof(void *) : size); }
+
+KVI_PRIVATE kvi_art_own *kvi_art_new_own(kv_art *a, kv_slice value)
+{
+    kvi_art_own *own;
+    kvi_art_memory_lock(a);
+    own = (kvi_art_own *)kvi_art_get_memory(a, sizeof *own + value.size);
+    if (own) {
+        own->size = value.size;
+        own->before = NULL;
+        own->next = a->own_values;
+        if (own->next) own->next->before = own;
+        a->own_values = own;
+    }
+    kvi_art_memory_unlock(a);
+    if (own) memcpy(own + 1, value.data, value.size);
+    return own;
+}
+KVI_PRIVATE void kvi_art_free_own(kv_art *a, kvi_art_own *own)      /* memory is locked */
+{
+    if (own->next) own->next->before = own->before;
+    if (own->before) own->before->next = own->next; else a->own_values = own->next;
+    kvi_art_put_memory(a, own, sizeof *own + own->size);
+}
+
+/* Free a block now. Memory is locked. */
+KVI_PRIVATE void kvi_art_free_block(kv_art *a, uint32_t ref, uint32_t was)
+{
+    uint8_t *block = kvi_art_at(a, ref);
+    uint32_t size;
+    kvi_art_own *own;
+    if (was == KVI_ART_WAS_INNER) kvi_art_give(a, ref, kvi_art_granules(kvi_art_inner_bytes((kvi_art_inner *)(void *)block)));
+    else if (was == KVI_ART_WAS_LEAF) kvi_art_give(a, ref, kvi_art_leaf_granules(block));
+    else {
+        memcpy(&size, block, 4);
+        if (size > KVI_ART_RECORD_MAX) { memcpy(&own, block + 4, sizeof own); kvi_art_free_own(a, own); }
+        kvi_art_give(a, ref, kvi_art_granules(kvi_art_record_bytes(size)));
+    }
+}
+
+/* Free what nobody can hold any more. Memory is locked. */
+KVI_PRIVATE bool kvi_art_reclaim(kv_art *a)
+{
+    size_t   oldest = kvi_add_strict_size(&a->epoch, 1) + 1;
+    uint32_t freed = 0;
+    for (uint32_t i = 0; i < KVI_ART_PINS; i++) {
+        size_t epoch = kvi_load_strict_size(&a->pins[i].epoch);
+        if (epoch && epoch < oldest) oldest = epoch;
+    }
+    if (kvi_load_strict_size(&a->crowd)) return false;
+    for (; a->retired_count; freed++) {
+        kvi_art_retired *r = &a->retired[a->retired_first];
+        if (r->epoch >= oldest) break;
+        kvi_art_free_block(a, r->ref, r->was);
+        a->retired_first = (a->retired_first + 1) % a->retired_capacity;
+        a->retired_count--;
+    }
+    return freed != 0;
+}
+
+/* Make sure that `count` blocks can be retired. Every promise is given back. */
+KVI_PRIVATE bool kvi_art_promise(kv_art *a, uint32_t count)
+{
+    bool ok = true;
+    if (!a->concurrent) return true;
+    kvi_art_memory_lock(a);
+    if (a->retired_count + a->retired_promised + count > a->retired_capacity) {
+        uint32_t         capacity = a->retired_capacity ? a->retired_capacity * 2 : 4 * KVI_ART_RETIRED_MIN;
+        kvi_art_retired *grown;
+        while (capacity < a->retired_count + a->retired_promised + count) capacity *= 2;
+        grown = (kvi_art_retired *)kvi_art_get_memory(a, capacity * sizeof *grown);
+        ok = grown != NULL;
+        if (ok) {
+            for (uint32_t i = 0; i < a->retired_count; i++) grown[i] = a->retired[(a->retired_first + i) % a->retired_capacity];
+            kvi_art_put_memory(a, a->retired, a->retired_capacity * sizeof *grown);
+            a->retired = grown;
+            a->retired_capacity = capacity;
+            a->retired_first = 0;
+        }
+    }
+    if (ok) a->retired_promised += count;
+    kvi_art_memory_unlock(a);
+    return ok;
+}
+KVI_PRIVATE void kvi_art_promise_back(kv_art *a, uint32_t count)
+{
+    if (!a->concurrent) return;
+    kvi_art_memory_lock(a);
+    a->retired_promised -= count;
+    kvi_art_memory_unlock(a);
+}
+
+/* The block was cut off: free it, when that can be. */
+KVI_PRIVATE void kvi_art_retire(kv_art *a, uint32_t ref, uint32_t was)
+{
+    kvi_art_retired *r;
+    if (!a->concurrent) { kvi_art_free_block(a, ref, was); return; }
+    kvi_art_memory_lock(a);
+    r = &a->retired[(a->retired_first + a->retired_count++) % a->retired_capacity];
+    r->epoch = a->epoch;
+    r->ref = ref;
+    r->was = was;
+    if (a->retired_count % KVI_ART_RETIRED_MIN == 0) (void)kvi_art_reclaim(a);
+    kvi_art_memory_unlock(a);
+}
+/* The block was never reached by anybody. */
+KVI_PRIVATE void kvi_art_drop(kv_art *a, uint32_t ref, uint32_t was)
+{
+    if (!ref) return;
+    kvi_art_memory_lock(a);
+    kvi_art_free_block(a, ref, was);
+    kvi_art_memory_unlock(a);
+}
+KVI_PRIVATE uint32_t kvi_art_alloc(kv_art *a, uint32_t pool, size_t bytes)
+{
+    uint32_t ref, granules = kvi_art_granules(bytes);
+    kvi_art_memory_lock(a);
+    ref = kvi_art_take(a, &a->pools[pool], granules);
+    if (!ref && a->concurrent && kvi_art_reclaim(a)) ref = kvi_art_take(a, &a->pools[pool], granules);
+    kvi_art_memory_unlock(a);
+    return ref;
+}
+
+/* Lock an inner node, or the root's slot where node is NULL. False: the node was replaced. */
+KVI_PRIVATE bool kvi_art_lock(kv_art *a, kvi_art_inner *node)
+{
+    uint32_t *lock = node ? &node->lock : &a->root_lock, turns = 0;
+    if (!a->concurrent) return true;
+    for (;;) {
+        uint32_t state = kvi_peek_u32(lock);
+        if (state == KVI_ART_REPLACED) return false;
+        if (state == KVI_ART_UNLOCKED && kvi_cas_u32(lock, KVI_ART_UNLOCKED, KVI_ART_LOCKED)) return true;
+        if (++turns < 64) kvi_pause(); else kvi_yield();
+    }
+}
+KVI_PRIVATE void kvi_art_unlock(kv_art *a, kvi_art_inner *node)
+{
+    if (a->concurrent) kvi_store_u32(node ? &node->lock : &a->root_lock, KVI_ART_UNLOCKED);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>inner   nodes of edges                                                                        */
+
+#define KVI_ART_NO_EDGE UINT32_MAX
+
+KVI_INLINE kvi_art_inner *kvi_art_inner_at(const kv_art *a, uint32_t ref) { return (kvi_art_inner *)(void *)kvi_art_at(a, ref); }
+KVI_INLINE uint8_t *kvi_art_index(const kvi_art_inner *n) { return (uint8_t *)(uintptr_t)(n + 1); }
+KVI_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (n->kind == 3 ? 256 : 0); }
+KVI_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + 4u * n->capacity4); }
+KVI_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 4u * n->capacity4); }
+
+/* Bit i: p[i] <= most, for i < count <= 16. Only the first `count` bytes can be other threads' concern,
+   but a vector reads all 16; ThreadSanitizer would object. */
+KVI_INLINE uint32_t kvi_art_at_most16(const uint8_t *p, uint32_t count, uint8_t most)
+{
+#if KVI_TSAN
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < count; i++) mask |= (uint32_t)(p[i] <= most) << i;
+    return mask;
+#else
+    return kvi_le16(p, most) & ((UINT32_C(1) << count) - 1);
+#endif
+}
+
+/* The last edge whose key is <= byte, or KVI_ART_NO_EDGE. */
+KVI_INLINE uint32_t kvi_art_edge(const kvi_art_inner *n, uint8_t byte)
+{
+    const uint8_t *keys = kvi_art_keys(n);
+    uint32_t       mask, edge;
+    if (KVI_LIKELY(n->kind <= 1)) {
+        mask = kvi_art_at_most16(keys, n->count, byte);
+        return mask ? kvi_highest_bit32(mask) : KVI_ART_NO_EDGE;
+    }
+    if (n->kind == 3) {
+        edge = (uint32_t)kvi_art_index(n)[byte] + n->twin;
+        return edge < n->count && keys[edge] <= byte ? edge : KVI_ART_NO_EDGE;
+    }
+    for (edge = 0; edge < n->count; edge += 16) {
+        uint32_t some = n->count - edge < 16 ? n->count - edge : 16;
+        mask = kvi_art_at_most16(keys + edge, some, byte);
+        if (mask != 0xFFFF) { edge += mask ? kvi_highest_bit32(mask) + 1 : 0; break; }
+    }
+    return edge - 1;            /* 0 - 1 is KVI_ART_NO_EDGE */
+}
+
+/* Make twin and index right after keys have changed. */
+KVI_PRIVATE void kvi_art_inner_index(kvi_art_inner *n)
+{
+    const uint8_t *keys = kvi_art_keys(n);
+    uint8_t       *index = kvi_art_index(n);
+    uint32_t       edge;
+    n->twin = n->count > 1 && keys[1] == 0;
+    if (n->kind != 3) return;
+    edge = n->twin;
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        while (edge + 1 < n->count && keys[edge + 1] <= byte) edge++;
+        index[byte] = (uint8_t)(edge - n->twin);
+    }
+}
+
+/* A node without edges, for `capacity` of them or some more. 0: no memory. */
+KVI_PRIVATE uint32_t kvi_art_new_inner(kv_art *a, uint32_t capacity, uint32_t prefix_size)
+{
+    uint32_t       kind, ref;
+    kvi_art_inner  head, *n;
+    if (capacity <= 4) { kind = 0; capacity = 4; }
+    else if (capacity <= 16) { kind = 1; capacity = (capacity + 3) / 4 * 4; }
+    else if (capacity <= 48) { kind = 2; capacity = (capacity + 7) / 8 * 8; }
+    else { kind = 3; capacity = capacity > 240 ? 260 : (capacity + 15) / 16 * 16; }
+    memset(&head, 0, sizeof head);
+    head.kind = (uint8_t)kind;
+    head.capacity4 = (uint8_t)(capacity / 4);
+    head.prefix_size = (uint16_t)prefix_size;
+    ref = kvi_art_alloc(a, KVI_ART_INNER_POOL, kvi_art_inner_bytes(&head));
+    if (!ref) return 0;
+    n = kvi_art_inner_at(a, ref);
+    *n = head;
+    return ref;
+}
+KVI_PRIVATE void kvi_art_insert_edge(kvi_art_inner *n, uint32_t edge, uint8_t key, uint32_t ref)
+{
+    uint8_t  *keys = kvi_art_keys(n);
+    uint32_t *refs = kvi_art_refs(n), behind = n->count - edge;
+    KV_ASSERT(n->count < 4u * n->capacity4);
+    memmove(keys + edge + 1, keys + edge, behind);
+    memmove(refs + edge + 1, refs + edge, behind * 4);
+    keys[edge] = key;
+    refs[edge] = ref;
+    n->count++;
+    kvi_art_inner_index(n);
+}
+KVI_PRIVATE void kvi_art_remove_edge(kvi_art_inner *n, uint32_t edge)
+{
+    uint8_t  *keys = kvi_art_keys(n);
+    uint32_t *refs = kvi_art_refs(n);
+    n->count--;
+    memmove(keys + edge, keys + edge + 1, n->count - edge);
+    memmove(refs + edge, refs + edge + 1, (n->count - edge) * 4u);
+    kvi_art_inner_index(n);
+}
+/* The edges of one node, to another that has room for them. */
+KVI_PRIVATE void kvi_art_copy_edges(kvi_art_inner *to, const kvi_art_inner *from)
+{
+    to->count = from->count;
+    memcpy(kvi_art_keys(to), kvi_art_keys(from), from->count);
+    memcpy(kvi_art_refs(to), kvi_art_refs(from), from->count * 4u);
+    kvi_art_inner_index(to);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>leaf   reading a packed leaf                                                                  */
+
+typedef struct kvi_art_leaf {       /* where its columns are */
+    const uint8_t *lcp, *branch, *sizes, *codes, *values, *tails;
+    uint32_t       count, flags, tail_size, value_size;
+} kvi_art_leaf;
+
+static const uint8_t kvi_art_zeros[64] = { 0 };
+
+#if KVI_TSAN        /* see kvi_art_at_most16 */
+KVI_INLINE uint32_t kvi_art_eq(const uint8_t *p, uint32_t count, uint8_t wanted)
+{
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < count; i++) mask |= (uint32_t)(p[i] == wanted) << i;
+    return mask;
+}
+KVI_INLINE uint32_t kvi_art_lt(const uint8_t *p, uint32_t count, uint8_t bound)
+{
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < count; i++) mask |= (uint32_t)(p[i] < bound) << i;
+    return mask;
+}
+KVI_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < count; i++) sum += p[i];
+    return sum;
+}
+#else               /* bits from `count` on mean nothing */
+KVI_INLINE uint32_t kvi_art_eq(const uint8_t *p, uint32_t count, uint8_t wanted) { (void)count; return kvi_eq32(p, wanted); }
+KVI_INLINE uint32_t kvi_art_lt(const uint8_t *p, uint32_t count, uint8_t bound) { (void)count; return kvi_lt32(p, bound); }
+KVI_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count) { return kvi_sum32(p, count); }
+#endif
+KVI_INLINE uint32_t kvi_art_below(uint32_t count) { return count >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << count) - 1; }
+
+KVI_INLINE uint32_t kvi_art_code_bytes(uint32_t code) { return code == KVI_ART_OUTSIDE ? 4 : code; }
+/* Bytes of the first `count` values, by their codes. */
+KVI_PRIVATE uint32_t kvi_art_codes_sum(const uint8_t *codes, uint32_t count)
+{
+    uint32_t sum = kvi_art_sum(codes, count), outside = kvi_art_eq(codes, count, KVI_ART_OUTSIDE) & kvi_art_below(count);
+    for (; outside; outside &= outside - 1) sum -= KVI_ART_OUTSIDE - 4;
+    return sum;
+}
+KVI_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
+{
+    uint32_t n = block[0], flags = block[1];
+    l->count = n;
+    l->flags = flags;
+    l->tail_size = block[4];
+    l->value_size = block[5];
+    l->lcp = l->branch = block + KVI_ART_LEAF_HEAD;
+    if ((flags & KVI_ART_TAIL_FIXED) && l->tail_size == 1) l->lcp = kvi_art_zeros;
+    else l->branch += n;
+    l->sizes = l->branch + n;
+    l->codes = l->sizes + (flags & KVI_ART_TAIL_FIXED ? 0 : flags & KVI_ART_WIDE ? 2 * n : n);
+    if (KVI_LIKELY(flags & KVI_ART_VALUE_FIXED)) {
+        l->values = l->codes;
+        l->tails = l->values + n * kvi_art_code_bytes(l->value_size);
+    } else {
+        l->values = l->codes + n;
+        l->tails = l->values + kvi_art_codes_sum(l->codes, n);
+    }
+}
+/* Bytes of entry i's rest: its tail behind the branch byte. Not for an empty first tail. */
+KVI_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
+{
+    if (l->flags & KVI_ART_TAIL_FIXED) return l->tail_size - 1 - l->lcp[i];
+    if (l->flags & KVI_ART_WIDE) return kvi_load_le16(l->sizes + 2 * i);
+    return l->sizes[i];
+}
+KVI_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* where it begins in tails */
+{
+    uint32_t sum = 0;
+    if (l->flags & KVI_ART_TAIL_FIXED) return i * (l->tail_size - 1) - kvi_art_sum(l->lcp, i);
+    if (!(l->flags & KVI_ART_WIDE)) return kvi_art_sum(l->sizes, i);
+    for (uint32_t k = 0; k < i; k++) sum += kvi_load_le16(l->sizes + 2 * k);
+    return sum;
+}
+KVI_INLINE uint32_t kvi_art_tail_size(const kvi_art_leaf *l, uint32_t i)
+{
+    if (i == 0 && (l->flags & KVI_ART_FIRST_EMPTY)) return 0;
+    return l->lcp[i] + 1u + kvi_art_rest(l, i);
+}
+/* Entry i's value as it lies in the leaf: *code bytes, or a reference. */
+KVI_INLINE const uint8_t *kvi_art_leaf_value(const kvi_art_leaf *l, uint32_t i, uint32_t *code)
+{
+    if (KVI_LIKELY(l->flags & KVI_ART_VALUE_FIXED)) {
+        *code = l->value_size;
+        return l->values + i * kvi_art_code_bytes(l->value_size);
+    }
+    *code = l->codes[i];
+    return l->values + kvi_art_codes_sum(l->codes, i);
+}
+KVI_PRIVATE kv_slice kvi_art_outside_value(const kv_art *a, const uint8_t *stored)
+{
+    uint32_t       ref, size;
+    const uint8_t *record;
+    kvi_art_own   *own;
+    memcpy(&ref, stored, 4);
+    record = kvi_art_at(a, ref);
+    memcpy(&size, record, 4);
+    if (size <= KVI_ART_RECORD_MAX) return kv_bytes(record + 4, size);
+    memcpy(&own, record + 4, sizeof own);
+    return kv_bytes(own + 1, size);
+}
+KVI_INLINE kv_slice kvi_art_value(const kv_art *a, const uint8_t *stored, uint32_t code)
+{
+    return KVI_LIKELY(code != KVI_ART_OUTSIDE) ? kv_bytes(stored, code) : kvi_art_outside_value(a, stored);
+}
+
+/* Write bytes `from` and up of entry i's tail to out + from: from its rest, and what that shares with
+   entries before it from theirs. Returns the tail's size. */
+KVI_PRIVATE uint32_t kvi_art_spell(const kvi_art_leaf *l, uint32_t i, uint32_t from, uint8_t *out)
+{
+    uint32_t size = kvi_art_tail_size(l, i), end = size;
+    while (end > from) {
+        uint32_t       lcp = l->lcp[i];
+        const uint8_t *rest = l->tails + kvi_art_offset(l, i);
+        if (lcp < end) {
+            if (lcp >= from) { out[lcp] = l->branch[i]; memcpy(out + lcp + 1, rest, end - lcp - 1); }
+            else memcpy(out + from, rest + (from - lcp - 1), end - from);
+            end = lcp;
+        }
+        i--;
+    }
+    return size;
+}
+
+/* ---- searching ---- */
+
+typedef struct kvi_art_spot {       /* where a tail is in a leaf, or would be */
+    uint32_t index;
+    bool     found;
+    uint32_t before, after;         /* bytes in common with the entries before and at index; not where found */
+} kvi_art_spot;
+
+/* Look for the tail of `size` bytes at q. Suppose it has `same` bytes in common with the entry looked
+   at last (none yet: 0), which is smaller. Of the entries behind that one, those with lcp > same are
+   smaller too, the first with lcp < same is greater, and those with lcp == same differ from q or go on
+   with it at byte `same`: so the next one that matters is the first with lcp < same, or with lcp ==
+   same and a branch byte >= q[same]. Only where that byte is equal are bytes compared. */
+KVI_INLINE void kvi_art_leaf_find(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
+{
+    uint32_t live = kvi_art_below(l->count), same = 0;
+    spot->found = false;
+    if (l->flags & KVI_ART_FIRST_EMPTY) {
+        if (!size) { spot->index = 0; spot->found = true; return; }
+        live &= ~UINT32_C(1);
+    }
+    for (;;) {
+        uint32_t       at = same < KVI_ART_LCP_MAX ? same : KVI_ART_LCP_MAX, i, rest, more;
+        uint32_t       less = kvi_art_lt(l->lcp, l->count, (uint8_t)at), here = kvi_art_eq(l->lcp, l->count, (uint8_t)at);
+        const uint8_t *tail;
+        if (at < size) here &= ~kvi_art_lt(l->branch, l->count, q[at]);
+        here = (less | here) & live;
+        if (!here) { spot->index = l->count; spot->before = same; spot->after = 0; return; }
+        i = kvi_lowest_bit32(here);
+        if (less >> i & 1) { spot->index = i; spot->before = same; spot->after = l->lcp[i]; return; }
+        if (at >= size || l->branch[i] > q[at]) { spot->index = i; spot->before = same; spot->after = at; return; }
+        tail = l->tails + kvi_art_offset(l, i);
+        rest = kvi_art_rest(l, i);
+        at++;
+        more = (uint32_t)kvi_common_prefix(tail, q + at, rest < size - at ? rest : size - at);
+        at += more;
+        if (more == rest) {
+            if (at == size) { spot->index = i; spot->found = true; return; }
+        } else if (at == size || tail[more] > q[at]) { spot->index = i; spot->before = same; spot->after = at; return; }
+        same = at;
+        live &= ~kvi_art_below(i + 1);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>build   writing a packed leaf
+
+   The two changes that happen all the time, one entry more and one fewer, go column by column
+   (kvi_art_leaf_with, kvi_art_leaf_without). Everything else takes the leaf apart into items, changes
+   those, and writes a leaf of a run of them (kvi_art_plan, kvi_art_emit).                          */
+
+typedef struct kvi_art_item {
+    const uint8_t *rest;            /* the tail behind byte `base` */
+    const uint8_t *value;           /* as in the leaf */
+    uint32_t       base, size, lcp; /* of the tail, bytes before `base` stand in items before; lcp: exact, with the item before */
+    uint32_t       code;
+    uint8_t        head;            /* the tail's byte `base` */
+    bool           gone;            /* not to be written */
+} kvi_art_item;
+
+#define KVI_ART_ITEMS (KVI_ART_LEAF_MAX + 1)
+#define KVI_ART_SPELLED (KVI_ART_LCP_MAX + KVI_ART_LEAD_MAX)    /* how far items can rely on items before */
+
+/* What to write: items first..end-1, each without its first `cut` bytes (which all have in common), or
+   with `lead` before it. Items before `first` are there to be relied on. */
+typedef struct kvi_art_run {
+    kvi_art_item  *items;
+    uint32_t       first, end, cut;
+    const uint8_t *lead;            /* lead_size bytes; items' base, size and lcp count them already */
+    uint32_t       lead_size;
+    /* found by kvi_art_plan */
+    uint32_t       count, flags, tail_size, value_size, values;
+    size_t         bytes;
+} kvi_art_run;
+
+KVI_INLINE uint8_t kvi_art_item_byte(const kvi_art_item *t, uint32_t at) { return at == t->base ? t->head : t->rest[at - t->base - 1]; }
+/* Bytes from..to-1 of the tail, of which none is before its base. */
+KVI_PRIVATE void kvi_art_item_bytes(const kvi_art_item *t, uint32_t from, uint32_t to, uint8_t *out)
+{
+    if (from >= to) return;
+    if (from == t->base) { *out++ = t->head; from++; }
+    kvi_copy(out, t->rest + (from - t->base - 1), to - from);
+}
+
+/* Take a leaf apart. */
+KVI_PRIVATE uint32_t kvi_art_items_of(const kvi_art_leaf *l, kvi_art_item *items)
+{
+    const uint8_t *rest = l->tails, *value = l->values;
+    for (uint32_t i = 0; i < l->count; i++) {
+        kvi_art_item *t = &items[i], *before = t - 1;
+        bool          empty = i == 0 && (l->flags & KVI_ART_FIRST_EMPTY);
+        uint32_t      rest_size = empty ? 0 : kvi_art_rest(l, i), at = KVI_ART_LCP_MAX;
+        t->base = t->lcp = l->lcp[i];
+        t->size = empty ? 0 : t->lcp + 1 + rest_size;
+        t->head = l->branch[i];
+        t->rest = rest;
+        t->code = l->flags & KVI_ART_VALUE_FIXED ? l->value_size : l->codes[i];
+        t->value = value;
+        t->gone = false;
+        if (t->lcp == at && before->size > at && kvi_art_item_byte(before, at) == t->head) {    /* more in common than recorded */
+            uint32_t both = before->size < t->size ? before->size : t->size;
+            at++;
+            t->lcp = at + (uint32_t)kvi_common_prefix(before->rest + (at - before->base - 1), rest, both - at);
+        }
+        rest += rest_size;
+        value += kvi_art_code_bytes(t->code);
+    }
+    return l->count;
+}
+
+/* What of item i is common with the last one that was written: `common` is their lcp so far. */
+KVI_INLINE uint32_t kvi_art_common(uint32_t common, const kvi_art_item *t) { return t->lcp < common ? t->lcp : common; }
+KVI_INLINE uint32_t kvi_art_clamp(uint32_t lcp) { return lcp < KVI_ART_LCP_MAX ? lcp : KVI_ART_LCP_MAX; }
+
+/* Find the form and the size of the leaf that a run makes. */
+KVI_PRIVATE void kvi_art_plan(kvi_art_run *r)
+{
+    uint32_t common = 0, tail_size = 0, code = 0;
+    size_t   rests = 0;
+    bool     tails_fixed = true, values_fixed = true, wide = false;
+    r->count = r->flags = r->values = 0;
+    for (uint32_t i = r->first; i < r->end; i++) {
+        const kvi_art_item *t = &r->items[i];
+        uint32_t            size = t->size - r->cut;
+        common = kvi_art_common(common, t);
+        if (t->gone) continue;
+        if (!r->count) { tail_size = size; code = t->code; common = r->cut; }
+        if (size != tail_size) tails_fixed = false;
+        if (t->code != code) values_fixed = false;
+        if (size) {
+            uint32_t rest = size - 1 - kvi_art_clamp(common - r->cut);
+            if (rest > 255) wide = true;
+            rests += rest;
+        } else r->flags |= KVI_ART_FIRST_EMPTY;
+        r->values += kvi_art_code_bytes(t->code);
+        r->count++;
+        common = UINT32_MAX;
+    }
+    if (tail_size == 0 || tail_size > 255) tails_fixed = false;
+    if (tails_fixed) r->flags |= KVI_ART_TAIL_FIXED;
+    else if (wide) r->flags |= KVI_ART_WIDE;
+    if (values_fixed) r->flags |= KVI_ART_VALUE_FIXED;
+    r->tail_size = tails_fixed ? tail_size : 0;
+    r->value_size = values_fixed ? code : 0;
+    r->bytes = KVI_ART_LEAF_HEAD + r->count * (size_t)((r->tail_size != 1) + 1 + (tails_fixed ? 0 : wide ? 2 : 1) + !values_fixed) + r->values + rests;
+}
+
+KVI_PRIVATE void kvi_art_leaf_head(uint8_t *block, uint32_t count, uint32_t flags, size_t bytes, uint32_t tail_size, uint32_t value_size)
+{
+    uint16_t granules = (uint16_t)kvi_art_granules(bytes);
+    block[0] = (uint8_t)count;
+    block[1] = (uint8_t)flags;
+    memcpy(block + 2, &granules, 2);
+    block[4] = (uint8_t)tail_size;
+    block[5] = (uint8_t)value_size;
+}
+
+/* Write a planned run to `block`. */
+KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, uint8_t *block)
+{
+    uint8_t  spelled[KVI_ART_SPELLED];                      /* the tail of the item before, as far as it is relied on */
+    uint8_t *lcp = block + KVI_ART_LEAF_HEAD, *branch = lcp + (r->tail_size == 1 ? 0 : r->count), *sizes = branch + r->count;
+    uint8_t *codes = sizes + (r->flags & KVI_ART_TAIL_FIXED ? 0 : r->flags & KVI_ART_WIDE ? 2 * r->count : r->count);
+    uint8_t *values = codes + (r->flags & KVI_ART_VALUE_FIXED ? 0 : r->count), *out = values + r->values;
+    uint32_t common = 0, written = 0;
+    kvi_art_leaf_head(block, r->count, r->flags, r->bytes, r->tail_size, r->value_size);
+    kvi_copy(spelled, r->lead, r->lead_size);
+    for (uint32_t i = 0; i < r->end; i++) {
+        const kvi_art_item *t = &r->items[i];
+        uint32_t            relied = t->size < KVI_ART_SPELLED ? t->size : KVI_ART_SPELLED, start, rest = 0;
+        common = kvi_art_common(common, t);
+        if (i >= r->first && !t->gone) {
+            start = written ? kvi_art_clamp(common - r->cut) : 0;
+            if (r->tail_size != 1) *lcp++ = (uint8_t)start;
+            start += r->cut;
+            *branch = 0;
+            if (t->size > start) {
+                *branch = start < t->base ? spelled[start] : kvi_art_item_byte(t, start);
+                rest = t->size - ++start;
+                if (start < t->base) kvi_copy(out, spelled + start, t->base - start);
+                kvi_art_item_bytes(t, start < t->base ? t->base : start, t->size, out + (start < t->base ? t->base - start : 0));
+            }
+            branch++;
+            out += rest;
+            if (r->flags & KVI_ART_WIDE) { kvi_store_le16(sizes, (uint16_t)rest); sizes += 2; }
+            else if (!(r->flags & KVI_ART_TAIL_FIXED)) *sizes++ = (uint8_t)rest;
+            if (!(r->flags & KVI_ART_VALUE_FIXED)) *codes++ = (uint8_t)t->code;
+            kvi_copy(values, t->value, kvi_art_code_bytes(t->code));
+            values += kvi_art_code_bytes(t->code);
+            written++;
+            common = UINT32_MAX;
+        }
+        kvi_art_item_bytes(t, t->base, relied, spelled + t->base);
+    }
+}
+/* Write a run to a new leaf. 0: no memory. */
+KVI_PRIVATE uint32_t kvi_art_new_leaf(kv_art *a, kvi_art_run *r)
+{
+    uint32_t ref;
+    kvi_art_plan(r);
+    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, r->bytes);
+    if (!ref) return 0;
+    kvi_art_emit(r, kvi_art_at(a, ref));
+    return ref | 1;
+}
+KVI_PRIVATE kvi_art_run kvi_art_run_of(kvi_art_item *items, uint32_t first, uint32_t end, uint32_t cut)
+{
+    kvi_art_run r;
+    memset(&r, 0, sizeof r);
+    r.items = items;
+    r.first = first;
+    r.end = end;
+    r.cut = cut;
+    return r;
+}
+KVI_PRIVATE void kvi_art_item_set(kvi_art_item *t, const uint8_t *tail, uint32_t size, uint32_t lcp, const uint8_t *value, uint32_t code)
+{
+    t->base = 0;
+    t->head = size ? tail[0] : 0;
+    t->rest = size ? tail + 1 : tail;
+    t->size = size;
+    t->lcp = lcp;
+    t->value = value;
+    t->code = code;
+    t->gone = false;
+}
+
+/* ---- one entry more ---- */
+
+typedef struct kvi_art_entry { const uint8_t *tail, *value; uint32_t size, code; } kvi_art_entry;
+
+/* Put a column of `width` bytes an entry together, with room for one more at i. Returns its end. */
+KVI_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column, uint32_t count, uint32_t i, uint32_t width)
+{
+    memcpy(out, column, (size_t)i * width);
+    memcpy(out + (i + 1) * width, column + i * width, (size_t)(count - i) * width);
+    return out + (count + 1) * width;
+}
+
+/* A new leaf like l, with the entry e at its spot. 0: no memory. The same form must do for it, which
+   it does nearly always; else the leaf is taken apart. */
+KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
+{
+    kvi_art_item items[KVI_ART_ITEMS];
+    kvi_art_run  r = kvi_art_run_of(items, 0, l->count + 1, 0);
+    uint32_t     i = spot->index;
+    kvi_art_items_of(l, items);
+    memmove(items + i + 1, items + i, (l->count - i) * sizeof *items);
+    kvi_art_item_set(&items[i], e->tail, e->size, i ? spot->before : 0, e->value, e->code);
+    if (i < l->count) items[i + 1].lcp = spot->after;
+    return kvi_art_new_leaf(a, &r);
+}
+KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
+{
+    uint32_t i = spot->index, n = l->count, flags = l->flags, lcp = i ? kvi_art_clamp(spot->before) : 0, rest = e->size - lcp - 1;
+    uint32_t taken = 0, offset, old_rests, value_offset, value_bytes = kvi_art_code_bytes(e->code), ref, tails = kvi_art_offset(l, n);
+    size_t   bytes, values = (size_t)(l->tails - l->values);
+    uint8_t *block, *to, *sizes;
+    if (!e->size || (rest > 255 && !(flags & KVI_ART_WIDE)) || ((flags & KVI_ART_TAIL_FIXED) && e->size != l->tail_size)
+        || ((flags & KVI_ART_VALUE_FIXED) && e->code != l->value_size) || (flags & KVI_ART_FIRST_EMPTY && n == 1))
+        return kvi_art_leaf_with_other_form(a, l, spot, e);
+    if (flags & KVI_ART_FIRST_EMPTY) tails = kvi_art_offset(l, n);
+    offset = i < n ? kvi_art_offset(l, i) : tails;
+    if (i < n) taken = kvi_art_clamp(spot->after) - l->lcp[i];          /* bytes that the entry behind now has in common with e */
+    old_rests = tails;
+    value_offset = flags & KVI_ART_VALUE_FIXED ? i * value_bytes : kvi_art_codes_sum(l->codes, i);
+    bytes = (size_t)(l->values - l->lcp);
+    if (l->lcp == kvi_art_zeros) bytes = (size_t)(l->values - l->branch);
+    bytes = KVI_ART_LEAF_HEAD + bytes + bytes / n + values + value_bytes + old_rests + rest - taken;
+    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, bytes);
+    if (!ref) return 0;
+    block = kvi_art_at(a, ref);
+    kvi_art_leaf_head(block, n + 1, flags, bytes, l->tail_size, l->value_size);
+    to = block + KVI_ART_LEAF_HEAD;
+    if (l->lcp != kvi_art_zeros) {
+        uint8_t *column = to;
+        to = kvi_art_column_with(column, l->lcp, n, i, 1);
+        column[i] = (uint8_t)lcp;
+        if (i < n) column[i + 1] = (uint8_t)(column[i + 1] + taken);
+    }
+    to[i] = e->tail[lcp];
+    sizes = kvi_art_column_with(to, l->branch, n, i, 1);
+    if (taken) to[i + 1] = l->tails[offset + taken - 1];
+    to = sizes;
+    if (flags & KVI_ART_WIDE) {
+        to = kvi_art_column_with(sizes, l->sizes, n, i, 2);
+        kvi_store_le16(sizes + 2 * i, (uint16_t)rest);
+        if (i < n) kvi_store_le16(sizes + 2 * i + 2, (uint16_t)(kvi_load_le16(sizes + 2 * i + 2) - taken));
+    } else if (!(flags & KVI_ART_TAIL_FIXED)) {
+        to = kvi_art_column_with(sizes, l->sizes, n, i, 1);
+        sizes[i] = (uint8_t)rest;
+        if (i < n) sizes[i + 1] = (uint8_t)(sizes[i + 1] - taken);
+    }
+    if (!(flags & KVI_ART_VALUE_FIXED)) {
+        uint8_t *codes = to;
+        to = kvi_art_column_with(codes, l->codes, n, i, 1);
+        codes[i] = (uint8_t)e->code;
+    }
+    memcpy(to, l->values, value_offset);
+    kvi_copy(to + value_offset, e->value, value_bytes);
+    memcpy(to + value_offset + value_bytes, l->values + value_offset, values - value_offset);
+    to += values + value_bytes;
+    memcpy(to, l->tails, offset);
+    kvi_copy(to + offset, e->tail + lcp + 1, rest);
+    memcpy(to + offset + rest, l->tails + offset + taken, old_rests - offset - taken);
+    return ref | 1;
+}
+
+/* ---- one entry fewer ---- */
+
+/* Bytes of l without entry i, and in *given the bytes of i's tail that the entry behind it relies on.
+   0: it takes another form. */
+KVI_PRIVATE size_t kvi_art_without_bytes(const kvi_art_leaf *l, uint32_t i, uint32_t *given)
+{
+    bool     empty = i == 0 && (l->flags & KVI_ART_FIRST_EMPTY);
+    uint32_t n = l->count, rest = empty ? 0 : kvi_art_rest(l, i), code;
+    size_t   columns = (size_t)(l->values - (l->lcp == kvi_art_zeros ? l->branch : l->lcp));
+    *given = i + 1 < n && l->lcp[i + 1] > l->lcp[i] ? (uint32_t)(l->lcp[i + 1] - l->lcp[i]) : 0;
+    if (*given && !(l->flags & (KVI_ART_WIDE | KVI_ART_TAIL_FIXED)) && kvi_art_rest(l, i + 1) + *given > 255) return 0;
+    (void)kvi_art_leaf_value(l, i, &code);
+    return KVI_ART_LEAF_HEAD + columns - columns / n + (size_t)(l->tails - l->values) - kvi_art_code_bytes(code)
+         + kvi_art_offset(l, n) - rest + *given;
+}
+/* A column of `width` bytes an entry without entry i, to out, which may be where it is or before that. */
+KVI_PRIVATE uint8_t *kvi_art_column_without(uint8_t *out, const uint8_t *column, uint32_t count, uint32_t i, uint32_t width)
+{
+    memmove(out, column, (size_t)i * width);
+    memmove(out + i * width, column + (i + 1) * width, (size_t)(count - i - 1) * width);
+    return out + (count - 1) * width;
+}
+/* Write the leaf without entry i to `block`, which may be the leaf itself: everything moves towards
+   the front, and nothing is written over that is read later. */
+KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size_t bytes, uint32_t given, uint8_t *block)
+{
+    kvi_art_leaf l = *leaf;
+    bool     empty = i == 0 && (l.flags & KVI_ART_FIRST_EMPTY);
+    uint32_t n = l.count, rest = empty ? 0 : kvi_art_rest(&l, i), offset = kvi_art_offset(&l, i), rests = kvi_art_offset(&l, n), code;
+    uint32_t value_offset = (uint32_t)(kvi_art_leaf_value(&l, i, &code) - l.values), value_bytes = (uint32_t)(l.tails - l.values);
+    uint8_t  branch = l.branch[i], branch_behind = i + 1 < n ? l.branch[i + 1] : 0, *to = block + KVI_ART_LEAF_HEAD, *column;
+    kvi_art_leaf_head(block, n - 1, l.flags & ~(empty ? (uint32_t)KVI_ART_FIRST_EMPTY : 0u), bytes, l.tail_size, l.value_size);
+    if (l.lcp != kvi_art_zeros) {
+        column = to;
+        to = kvi_art_column_without(column, l.lcp, n, i, 1);
+        if (given) column[i] = (uint8_t)(column[i] - given);
+    }
+    column = to;
+    to = kvi_art_column_without(column, l.branch, n, i, 1);
+    if (given) column[i] = branch;
+    column = to;
+    if (l.flags & KVI_ART_WIDE) {
+        to = kvi_art_column_without(column, l.sizes, n, i, 2);
+        if (given) kvi_store_le16(column + 2 * i, (uint16_t)(kvi_load_le16(column + 2 * i) + given));
+    } else if (!(l.flags & KVI_ART_TAIL_FIXED)) {
+        to = kvi_art_column_without(column, l.sizes, n, i, 1);
+        if (given) column[i] = (uint8_t)(column[i] + given);
+    }
+    if (!(l.flags & KVI_ART_VALUE_FIXED)) to = kvi_art_column_without(to, l.codes, n, i, 1);
+    code = kvi_art_code_bytes(code);
+    memmove(to, l.values, value_offset);
+    memmove(to + value_offset, l.values + value_offset + code, value_bytes - value_offset - code);
+    to += value_bytes - code;
+    memmove(to, l.tails, offset + (given ? given - 1 : 0));
+    to += offset + (given ? given - 1 : 0);
+    if (given) *to++ = branch_behind;
+    memmove(to, l.tails + offset + rest, rests - offset - rest);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>find   from the root to a leaf                                                                */
+
+/* One step down: the reference that the edge for `key` holds, or 0. *depth counts the key's bytes
+   that are spelled above. */
+KVI_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *key, uint32_t size, uint32_t *depth)
+{
+    const kvi_art_inner *n = kvi_art_inner_at(a, ref);
+    uint32_t             at = *depth, edge, child;
+    if (n->prefix_size) {
+        if (size - at < n->prefix_size || !kvi_equal(kvi_art_prefix(n), key + at, n->prefix_size)) return 0;
+        at += n->prefix_size;
+    }
+    *depth = at;
+    if (KVI_UNLIKELY(at == size)) {
+        if (!n->count || kvi_art_keys(n)[0]) return 0;
+        child = kvi_load_u32(kvi_art_refs(n));
+        return child & 1 ? child : 0;
+    }
+    edge = kvi_art_edge(n, key[at]);
+    if (edge == KVI_ART_NO_EDGE) return 0;
+    child = kvi_load_u32(kvi_art_refs(n) + edge);
+    if (child & 1) return child;
+    if (kvi_art_keys(n)[edge] != key[at]) return 0;
+    *depth = at + 1;
+    return child;
+}
+/* All of a leaf is wanted soon: ask for its lines at once. */
+KVI_INLINE void kvi_art_fetch(const uint8_t *block)
+{
+    for (uint32_t line = 0; line < 8; line++) kvi_prefetch(block + line * 64);
+}
+/* The leaf where `key` is or would be, or NULL. */
+KVI_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32_t *depth)
+{
+    uint32_t       ref = kvi_load_u32(&a->root);
+    const uint8_t *block;
+    *depth = 0;
+    while (ref && !(ref & 1)) ref = kvi_art_step(a, ref, (const uint8_t *)key.data, (uint32_t)key.size, depth);
+    if (!ref) return NULL;
+    block = kvi_art_at(a, ref);
+    kvi_art_fetch(block);
+    return block;
+}
+KVI_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_slice key, uint32_t depth, kv_slice *value)
+{
+    kvi_art_leaf   l;
+    kvi_art_spot   spot;
+    const uint8_t *stored;
+    uint32_t       code;
+    kvi_art_leaf_open(&l, block);
+    kvi_art_leaf_find(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth, &spot);
+    if (!spot.found) return false;
+    stored = kvi_art_leaf_value(&l, spot.index, &code);
+    *value = kvi_art_value(a, stored, code);
+    return true;
+}
+KVI_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
+{
+    uint32_t       depth;
+    const uint8_t *block;
+    if (!key.data) key.data = "";
+    block = kvi_art_leaf_for(a, key, &depth);
+    return block && kvi_art_in_leaf(a, block, key, depth, value);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>write   putting an entry in
+
+   A writer notes where it went: the slot it came to (an edge of `parent`, or the root), and the slot
+   above, where the parent itself hangs. Then it locks what it will change, and looks whether the slots
+   still hold what it saw; if not, it starts over. All memory is there before anything is changed.   */
+
+typedef struct kvi_art_path {
+    kvi_art_inner *above, *parent;      /* in whom the slots are; NULL: the root's slot */
+    uint32_t      *above_slot, *slot;   /* slot: NULL where the parent has no edge for the key */
+    uint32_t       parent_ref, ref;     /* what they hold */
+    uint32_t       edge;                /* the slot's number; where it is NULL, the last edge before the key, or none */
+    uint32_t       depth;               /* bytes of the key above the edge's tails */
+    uint32_t       matched;             /* bytes of the parent's prefix that match; fewer than all: the way ends here, at depth */
+} kvi_art_path;
+
+KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p)
+{
+    const uint8_t *bytes = (const uint8_t *)key.data;
+    uint32_t       size = (uint32_t)key.size, depth = 0;
+    memset(p, 0, sizeof *p);
+    p->slot = &a->root;
+    for (;;) {
+        kvi_art_inner *n;
+        p->ref = kvi_load_u32(p->slot);
+        if (!p->ref || p->ref & 1) return;
+        n = kvi_art_inner_at(a, p->ref);
+        p->above = p->parent;
+        p->above_slot = p->slot;
+        p->parent = n;
+        p->parent_ref = p->ref;
+        p->slot = NULL;
+        p->ref = 0;
+        p->depth = depth;
+        p->matched = (uint32_t)kvi_common_prefix(kvi_art_prefix(n), bytes + depth, n->prefix_size < size - depth ? n->prefix_size : size - depth);
+        if (p->matched < n->prefix_size) return;
+        p->depth = depth += p->matched;
+        p->edge = KVI_ART_NO_EDGE;
+        if (depth < size) p->edge = kvi_art_edge(n, bytes[depth]);
+        else if (n->count && kvi_art_keys(n)[0] == 0 && kvi_load_u32(kvi_art_refs(n)) & 1) p->edge = 0;
+        if (p->edge == KVI_ART_NO_EDGE) return;
+        p->ref = kvi_load_u32(kvi_art_refs(n) + p->edge);
+        if (!(p->ref & 1)) {
+            if (kvi_art_keys(n)[p->edge] != bytes[depth]) { p->ref = 0; return; }
+            depth++;
+        }
+        p->slot = kvi_art_refs(n) + p->edge;
+    }
+}
+
+/* Lock what is about to change: the slot (its parent), and where `shape` is set also the slot above,
+   because the parent itself will be replaced. False: somebody else was faster. */
+KVI_PRIVATE bool kvi_art_hold(kv_art *a, const kvi_art_path *p, bool shape)
+{
+    if (!a->concurrent) return true;
+    shape = shape && p->parent;
+    if (shape) {
+        if (!kvi_art_lock(a, p->above)) return false;
+        if (kvi_load_u32(p->above_slot) != p->parent_ref) { kvi_art_unlock(a, p->above); return false; }
+    }
+    if (kvi_art_lock(a, p->parent)) {
+        if (!p->slot || kvi_load_u32(p->slot) == p->ref) return true;
+        kvi_art_unlock(a, p->parent);
+    }
+    if (shape) kvi_art_unlock(a, p->above);
+    return false;
+}
+KVI_PRIVATE void kvi_art_let_go(kv_art *a, const kvi_art_path *p, bool shape)
+{
+    if (p->parent && shape) kvi_art_unlock(a, p->above);
+    kvi_art_unlock(a, p->parent);
+}
+
+/* The parent, for changes, with room for `more` edges: itself, or a copy. 0: no memory. */
+KVI_PRIVATE uint32_t kvi_art_edit(kv_art *a, const kvi_art_path *p, uint32_t more)
+{
+    uint32_t ref;
+    if (!a->concurrent && p->parent->count + more <= 4u * p->parent->capacity4) return p->parent_ref;
+    ref = kvi_art_new_inner(a, p->parent->count + more, p->parent->prefix_size);
+    if (!ref) return 0;
+    kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, ref)), kvi_art_prefix(p->parent), p->parent->prefix_size);
+    kvi_art_copy_edges(kvi_art_inner_at(a, ref), p->parent);
+    return ref;
+}
+/* Put `ref` where the parent hangs, and retire the parent, unless ref is the parent. */
+KVI_PRIVATE void kvi_art_replace_parent(kv_art *a, const kvi_art_path *p, uint32_t ref)
+{
+    if (ref == p->parent_ref) return;
+    kvi_store_u32(p->above_slot, ref);
+    kvi_art_retire(a, p->parent_ref, KVI_ART_WAS_INNER);
+}
+/* Unlock after the parent was replaced (or, if it is still there, as kvi_art_let_go). */
+KVI_PRIVATE void kvi_art_let_go_replaced(kv_art *a, const kvi_art_path *p, uint32_t ref)
+{
+    if (!a->concurrent) return;
+    if (p->parent && ref != p->parent_ref) {
+        kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
+        kvi_art_unlock(a, p->above);
+    } else kvi_art_let_go(a, p, true);
+}
+
+enum { KVI_ART_AGAIN = 100 };       /* kv_status of a step that must be started over */
+#define KVI_ART_RETRY ((kv_status)KVI_ART_AGAIN)
+
+/* A value on its way in: inline, or in a record that was made for it. */
+typedef struct kvi_art_stored { uint32_t code, record; uint8_t bytes[KVI_ART_INLINE_MAX]; } kvi_art_stored;
+
+KVI_PRIVATE kv_status kvi_art_store_value(kv_art *a, kv_slice value, kvi_art_stored *v)
+{
+    uint32_t size = (uint32_t)value.size;
+    uint8_t *block;
+    kvi_art_own *own = NULL;
+    v->record = 0;
+    v->code = size;
+    if (size <= KVI_ART_INLINE_MAX) { kvi_copy(v->bytes, value.data, size); return KV_OK; }   /* a copy: value may lie in a leaf that moves */
+    if (size > KVI_ART_RECORD_MAX && (own = kvi_art_new_own(a, value)) == NULL) return KV_ERR_NO_MEMORY;
+    v->record = kvi_art_alloc(a, KVI_ART_LEAF_POOL, kvi_art_record_bytes(size));
+    if (!v->record) {
+        kvi_art_memory_lock(a);
+        if (own) kvi_art_free_own(a, own);
+        kvi_art_memory_unlock(a);
+        return KV_ERR_NO_MEMORY;
+    }
+    block = kvi_art_at(a, v->record);
+    memcpy(block, &size, 4);
+    if (own) memcpy(block + 4, &own, sizeof own); else memcpy(block + 4, value.data, size);
+    memcpy(v->bytes, &v->record, 4);
+    v->code = KVI_ART_OUTSIDE;
+    return KV_OK;
+}
+
+/* A leaf of one entry. 0: no memory. */
+KVI_PRIVATE uint32_t kvi_art_leaf_of_one(kv_art *a, kv_slice key, uint32_t depth, const kvi_art_stored *v)
+{
+    kvi_art_item item;
+    kvi_art_run  r = kvi_art_run_of(&item, 0, 1, 0);
+    kvi_art_item_set(&item, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth, 0, v->bytes, v->code);
+    return kvi_art_new_leaf(a, &r);
+}
+
+/* The key leaves the parent's prefix in its middle: a new node takes the part in common, and has the
+   parent's copy with the rest and a leaf with the key as its edges. */
+KVI_PRIVATE kv_status kvi_art_put_in_prefix(kv_art *a, kv_slice key, const kvi_art_stored *v, const kvi_art_path *p)
+{
+    const kvi_art_inner *n = p->parent;
+    const uint8_t       *prefix = kvi_art_prefix(n);
+    uint32_t             depth = p->depth + p->matched, top, bottom, leaf;
+    uint8_t              byte = prefix[p->matched];
+    bool                 first = depth == key.size || ((const uint8_t *)key.data)[depth] < byte;
+    if (!kvi_art_hold(a, p, true)) return KVI_ART_RETRY;
+    leaf = kvi_art_leaf_of_one(a, key, depth, v);
+    bottom = leaf ? kvi_art_new_inner(a, n->count, n->prefix_size - p->matched - 1) : 0;
+    top = bottom ? kvi_art_new_inner(a, 2, p->matched) : 0;
+    if (!top) {
+        kvi_art_drop(a, bottom, KVI_ART_WAS_INNER);
+        kvi_art_drop(a, leaf, KVI_ART_WAS_LEAF);
+        kvi_art_let_go(a, p, true);
+        return KV_ERR_NO_MEMORY;
+    }
+    kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, bottom)), prefix + p->matched + 1, n->prefix_size - p->matched - 1);
+    kvi_art_copy_edges(kvi_art_inner_at(a, bottom), n);
+    kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, top)), prefix, p->matched);
+    kvi_art_insert_edge(kvi_art_inner_at(a, top), 0, byte, bottom);
+    kvi_art_insert_edge(kvi_art_inner_at(a, top), first ? 0 : 1, first ? 0 : (uint8_t)(byte + 1), leaf);
+    kvi_art_replace_parent(a, p, top);
+    kvi_art_let_go_replaced(a, p, top);
+    return KV_OK;
+}
+
+/* The parent has no edge for the key. If a leaf is next, it takes over the bytes before it, and the
+   caller starts over; else there is a new leaf. */
+KVI_PRIVATE kv_status kvi_art_put_beside(kv_art *a, kv_slice key, const kvi_art_stored *v, const kvi_art_path *p)
+{
+    uint32_t       edge = p->edge == KVI_ART_NO_EDGE ? 0 : p->edge + 1, leaf = 0, ref = 0;
+    kvi_art_inner *n = p->parent;
+    uint8_t        lowest;
+    bool           widen;
+    if (!kvi_art_hold(a, p, true)) return KVI_ART_RETRY;
+    lowest = edge ? (uint8_t)(kvi_art_keys(n)[edge - 1] + 1) : 0;
+    widen = edge < n->count && kvi_art_refs(n)[edge] & 1;
+    if (!widen) leaf = kvi_art_leaf_of_one(a, key, p->depth, v);
+    if (widen || leaf) ref = kvi_art_edit(a, p, widen ? 0 : 1);
+    if (!ref) {
+        kvi_art_drop(a, leaf, KVI_ART_WAS_LEAF);
+        kvi_art_let_go(a, p, true);
+        return KV_ERR_NO_MEMORY;
+    }
+    n = kvi_art_inner_at(a, ref);
+    if (widen) { kvi_art_keys(n)[edge] = lowest; kvi_art_inner_index(n); }
+    else kvi_art_insert_edge(n, edge, lowest, leaf);
+    kvi_art_replace_parent(a, p, ref);
+    kvi_art_let_go_replaced(a, p, ref);
+    return widen ? KVI_ART_RETRY : KV_OK;
+}
+
+/* Another value for entry i. */
+KVI_PRIVATE kv_status kvi_art_put_value(kv_art *a, const kvi_art_stored *v, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t i, size_t *old_size)
+{
+    uint32_t       code, old_record = 0, ref;
+    const uint8_t *stored = kvi_art_leaf_value(l, i, &code);
+    uint8_t       *block = kvi_art_at(a, p->ref);
+    size_t         at = (size_t)(stored - block);
+    if (!kvi_art_hold(a, p, false)) return KVI_ART_RETRY;
+    *old_size = kvi_art_value(a, stored, code).size;
+    if (code == KVI_ART_OUTSIDE) memcpy(&old_record, stored, 4);
+    if (code != v->code) {
+        kvi_art_item items[KVI_ART_ITEMS];
+        kvi_art_run  r = kvi_art_run_of(items, 0, kvi_art_items_of(l, items), 0);
+        items[i].value = v->bytes;
+        items[i].code = v->code;
+        ref = kvi_art_new_leaf(a, &r);
+    } else {
+        ref = p->ref;
+        if (a->concurrent) {
+            ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, (size_t)kvi_art_leaf_granules(block) * KVI_ART_GRANULE);
+            if (ref) memcpy(kvi_art_at(a, ref), block, (size_t)kvi_art_leaf_granules(block) * KVI_ART_GRANULE);
+            if (ref) ref |= 1;
+        }
+        if (ref) kvi_move(kvi_art_at(a, ref) + at, v->bytes, kvi_art_code_bytes(code));
+    }
+    if (ref && ref != p->ref) {
+        kvi_store_u32(p->slot, ref);
+        kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    }
+    kvi_art_let_go(a, p, false);
+    if (!ref) return KV_ERR_NO_MEMORY;
+    if (old_record) kvi_art_retire(a, old_record, KVI_ART_WAS_VALUE);
+    return KV_OK;
+}
+
+/* One entry more in a leaf that has room for it. */
+KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art_stored *v, const kvi_art_path *p, const kvi_art_leaf *l, const kvi_art_spot *spot)
+{
+    kvi_art_entry e;
+    uint32_t      ref;
+    e.tail = (const uint8_t *)key.data + p->depth;
+    e.size = (uint32_t)key.size - p->depth;
+    e.value = v->bytes;
+    e.code = v->code;
+    if (!kvi_art_hold(a, p, false)) return KVI_ART_RETRY;
+    ref = kvi_art_leaf_with(a, l, spot, &e);
+    if (ref) kvi_store_u32(p->slot, ref);
+    kvi_art_let_go(a, p, false);
+    if (!ref) return KV_ERR_NO_MEMORY;
+    kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>split   a leaf that is full becomes two
+
+   Where its tails begin with the same bytes, a new inner node takes those as its prefix and the two
+   leaves as its edges; else the parent gets one edge more. The boundary is where two neighbours have
+   least in common, the one nearest the middle; or nearest the end where entries are being added there,
+   so that keys that come in order leave full leaves behind.                                        */
+
+KVI_PRIVATE uint32_t kvi_art_boundary(const kvi_art_item *items, uint32_t count, uint32_t wanted, uint32_t *common)
+{
+    uint32_t best = 1;
+    for (uint32_t i = 2; i < count; i++) {
+        uint32_t distance = i > wanted ? i - wanted : wanted - i, best_distance = best > wanted ? best - wanted : wanted - best;
+        if (items[i].lcp < items[best].lcp || (items[i].lcp == items[best].lcp && distance < best_distance)) best = i;
+    }
+    *common = items[best].lcp;
+    return best;
+}
+
+KVI_PRIVATE kv_status kvi_art_split(kv_art *a, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t index)
+{
+    kvi_art_item   items[KVI_ART_ITEMS];
+    uint32_t       common, left, right, middle = 0, ref = 0, count, best, prefix_size;
+    kvi_art_run    r;
+    kvi_art_inner *n;
+    uint8_t        first_byte, right_key;
+    bool           inner;
+    if (!kvi_art_hold(a, p, true)) return KVI_ART_RETRY;
+    count = kvi_art_items_of(l, items);
+    best = kvi_art_boundary(items, count, index == count ? count : index == 0 ? 1 : count / 2, &common);
+    inner = common || !p->parent;
+    first_byte = items[0].head;
+    right_key = kvi_art_item_byte(&items[best], common);
+    prefix_size = common && p->parent ? common - 1 : common;
+
+    /* all the memory */
+    r = kvi_art_run_of(items, 0, best, common);
+    left = kvi_art_new_leaf(a, &r);
+    r = kvi_art_run_of(items, best, count, common);
+    right = left ? kvi_art_new_leaf(a, &r) : 0;
+    if (right && inner) middle = kvi_art_new_inner(a, 2, prefix_size);
+    if (right && (middle || !inner)) ref = p->parent ? kvi_art_edit(a, p, inner ? 0 : 1) : middle;
+    if (!ref) {
+        kvi_art_drop(a, middle, KVI_ART_WAS_INNER);
+        kvi_art_drop(a, right, KVI_ART_WAS_LEAF);
+        kvi_art_drop(a, left, KVI_ART_WAS_LEAF);
+        kvi_art_let_go(a, p, true);
+        return KV_ERR_NO_MEMORY;
+    }
+
+    /* put it in */
+    if (middle) {
+        n = kvi_art_inner_at(a, middle);
+        kvi_art_item_bytes(&items[0], common - prefix_size, common, kvi_art_prefix(n));
+        kvi_art_insert_edge(n, 0, 0, left);
+        kvi_art_insert_edge(n, 1, right_key, right);
+        left = middle;
+    }
+    if (p->parent) {
+        n = kvi_art_inner_at(a, ref);
+        kvi_store_u32(kvi_art_refs(n) + p->edge, left);
+        if (middle) { kvi_art_keys(n)[p->edge] = first_byte; kvi_art_inner_index(n); }
+        else kvi_art_insert_edge(n, p->edge + 1, right_key, right);
+        kvi_art_replace_parent(a, p, ref);
+    } else kvi_store_u32(p->slot, middle);
+    kvi_art_let_go_replaced(a, p, ref);
+    kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    return KVI_ART_RETRY;
+}
+
+KVI_PRIVATE bool kvi_art_is_full(const kv_art *a, const kvi_art_path *p, const kvi_art_leaf *l, size_t more)
+{
+    if (l->count >= KVI_ART_LEAF_MAX) return true;
+    return l->count > 1 && kvi_art_leaf_granules(kvi_art_at(a, p->ref)) * (size_t)KVI_ART_GRANULE + more > KVI_ART_LEAF_BYTES;
+}
+
+/* One attempt at putting an entry in. *old_size: of the value that was there, KV_NONE: there was none. */
+KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_stored *v, bool only_new, size_t *old_size)
+{
+    kvi_art_path p;
+    kvi_art_leaf l;
+    kvi_art_spot spot;
+    uint32_t     ref;
+    kvi_art_follow(a, key, &p);
+    if (p.parent && p.matched < p.parent->prefix_size) return kvi_art_put_in_prefix(a, key, v, &p);
+    if (!p.slot) return kvi_art_put_beside(a, key, v, &p);
+    if (!p.ref) {                               /* the empty map */
+        if (!kvi_art_hold(a, &p, false)) return KVI_ART_RETRY;
+        ref = kvi_art_leaf_of_one(a, key, 0, v);
+        if (ref) kvi_store_u32(p.slot, ref);
+        kvi_art_let_go(a, &p, false);
+        return ref ? KV_OK : KV_ERR_NO_MEMORY;
+    }
+    kvi_art_fetch(kvi_art_at(a, p.ref));
+    kvi_art_leaf_open(&l, kvi_art_at(a, p.ref));
+    kvi_art_leaf_find(&l, (const uint8_t *)key.data + p.depth, (uint32_t)key.size - p.depth, &spot);
+    if (spot.found && only_new) return KV_EXISTS;
+    if (spot.found) return kvi_art_put_value(a, v, &p, &l, spot.index, old_size);
+    if (kvi_art_is_full(a, &p, &l, key.size - p.depth + v->code)) return kvi_art_split(a, &p, &l, spot.index);
+    return kvi_art_put_in_leaf(a, key, v, &p, &l, &spot);
+}
+
+#define KVI_ART_PROMISE 8u          /* blocks that one attempt retires at most */
+
+KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool only_new)
+{
+    kvi_art_stored v;
+    kvi_art_pin   *pin;
+    kv_status      s;
+    size_t         old_size = KV_NONE;
+    if (!key.data) key.data = "";
+    pin = kvi_art_enter(a);
+    s = kvi_art_store_value(a, value, &v);
+    if (s == KV_OK) {
+        do {
+            s = KV_ERR_NO_MEMORY;
+            if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
+            s = kvi_art_put_once(a, key, &v, only_new, &old_size);
+            kvi_art_promise_back(a, KVI_ART_PROMISE);
+        } while (s == KVI_ART_RETRY);
+        if (s != KV_OK) kvi_art_drop(a, v.record, KVI_ART_WAS_VALUE);
+    }
+    if (s == KV_OK && old_size != KV_NONE) kvi_art_tally(a, pin, 0, 0, value.size - old_size);
+    else if (s == KV_OK) kvi_art_tally(a, pin, 1, key.size, value.size);
+    kvi_art_leave(a, pin);
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>delete   taking an entry out, and mending what that leaves
+
+   In a map of one thread everything happens in place, so a delete cannot fail for want of memory.
+   Mending (neighbours that merge, nodes of one edge that disappear) needs some, and may be left out. */
+
+/* Take the leaf out of its parent; the caller holds the shape. False: no memory. */
+KVI_PRIVATE bool kvi_art_cut_edge(kv_art *a, const kvi_art_path *p)
+{
+    uint32_t ref;
+    if (!p->parent) { kvi_store_u32(p->slot, 0); return true; }
+    ref = kvi_art_edit(a, p, 0);
+    if (!ref) return false;
+    kvi_art_remove_edge(kvi_art_inner_at(a, ref), p->edge);
+    kvi_art_replace_parent(a, p, ref);
+    if (a->concurrent && ref != p->parent_ref) kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
+    return true;
+}
+/* Unlock after kvi_art_cut_edge, whatever it did. */
+KVI_PRIVATE void kvi_art_let_go_cut(kv_art *a, const kvi_art_path *p)
+{
+    if (!a->concurrent) return;
+    if (!p->parent || kvi_peek_u32(&p->parent->lock) != KVI_ART_REPLACED) { kvi_art_let_go(a, p, true); return; }
+    kvi_art_unlock(a, p->above);
+}
+
+/* The leaf without the items that are gone, of which some are left. */
+KVI_PRIVATE kv_status kvi_art_rewrite_leaf(kv_art *a, const kvi_art_path *p, kvi_art_item *items, uint32_t count)
+{
+    kvi_art_run r = kvi_art_run_of(items, 0, count, 0);
+    uint32_t    ref = kvi_art_new_leaf(a, &r);
+    if (!ref) return KV_ERR_NO_MEMORY;
+    kvi_store_u32(p->slot, ref);
+    kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    return KV_OK;
+}
+
+/* Take entry i out of a leaf that has others. */
+KVI_PRIVATE kv_status kvi_art_take_out(kv_art *a, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t i)
+{
+    uint8_t *block = kvi_art_at(a, p->ref);
+    uint32_t given, granules = kvi_art_leaf_granules(block), ref;
+    size_t   bytes = kvi_art_without_bytes(l, i, &given);
+    if (!bytes) {
+        kvi_art_item items[KVI_ART_ITEMS];
+        uint32_t     count = kvi_art_items_of(l, items);
+        items[i].gone = true;
+        return kvi_art_rewrite_leaf(a, p, items, count);
+    }
+    if (!a->concurrent) {
+        kvi_art_leaf_without(l, i, bytes, given, block);
+        kvi_art_shrink(a, p->ref & ~UINT32_C(1), granules, kvi_art_granules(bytes));
+        return KV_OK;
+    }
+    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, bytes);
+    if (!ref) return KV_ERR_NO_MEMORY;
+    kvi_art_leaf_without(l, i, bytes, given, kvi_art_at(a, ref));
+    kvi_store_u32(p->slot, ref | 1);
+    kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    return KV_OK;
+}
+
+/* A node whose only edge is a leaf: the leaf takes its place, with the bytes the node spelled. The
+   caller holds the shape. */
+KVI_PRIVATE bool kvi_art_collapse(kv_art *a, kv_slice key, const kvi_art_path *p)
+{
+    const kvi_art_inner *n = p->parent;
+    kvi_art_item         items[KVI_ART_ITEMS];
+    kvi_art_run          r = kvi_art_run_of(items, 0, 0, 0);
+    kvi_art_leaf         l;
+    uint8_t              lead[KVI_ART_LEAD_MAX];
+    uint32_t             child = kvi_art_refs(n)[0], start = p->depth - (p->matched == n->prefix_size ? n->prefix_size : 0u), ref;
+    r.lead = lead;
+    r.lead_size = n->prefix_size + (p->above ? 1u : 0u);
+    if (r.lead_size > KVI_ART_LEAD_MAX) return false;
+    if (p->above) lead[0] = ((const uint8_t *)key.data)[start - 1];
+    kvi_copy(lead + (p->above ? 1 : 0), kvi_art_prefix(n), n->prefix_size);
+    kvi_art_leaf_open(&l, kvi_art_at(a, child));
+    r.end = kvi_art_items_of(&l, items);
+    for (uint32_t i = 0; i < r.end; i++) {
+        items[i].base += r.lead_size;
+        items[i].size += r.lead_size;
+        if (i) items[i].lcp += r.lead_size;
+    }
+    ref = kvi_art_new_leaf(a, &r);
+    if (!ref) return false;
+    kvi_art_replace_parent(a, p, ref);
+    kvi_art_retire(a, child, KVI_ART_WAS_LEAF);
+    kvi_art_let_go_replaced(a, p, ref);
+    return true;
+}
+/* A node whose only edge is an inner node: that one takes its place, with the longer prefix. */
+KVI_PRIVATE bool kvi_art_join(kv_art *a, const kvi_art_path *p)
+{
+    const kvi_art_inner *n = p->parent;
+    uint32_t             child_ref = kvi_art_refs(n)[0], ref;
+    kvi_art_inner       *child = kvi_art_inner_at(a, child_ref);
+    uint8_t             *prefix;
+    if (!kvi_art_lock(a, child)) return false;
+    ref = kvi_art_new_inner(a, child->count, n->prefix_size + 1u + child->prefix_size);
+    if (!ref) { kvi_art_unlock(a, child); return false; }
+    kvi_art_copy_edges(kvi_art_inner_at(a, ref), child);
+    prefix = kvi_art_prefix(kvi_art_inner_at(a, ref));
+    kvi_copy(prefix, kvi_art_prefix(n), n->prefix_size);
+    prefix[n->prefix_size] = kvi_art_keys(n)[0];
+    kvi_copy(prefix + n->prefix_size + 1, kvi_art_prefix(child), child->prefix_size);
+    if (a->concurrent) kvi_store_u32(&child->lock, KVI_ART_REPLACED);
+    kvi_art_replace_parent(a, p, ref);
+    kvi_art_retire(a, child_ref, KVI_ART_WAS_INNER);
+    kvi_art_let_go_replaced(a, p, ref);
+    return true;
+}
+/* The leaf at edge and the one behind it become one. The caller holds the shape. */
+KVI_PRIVATE bool kvi_art_merge(kv_art *a, const kvi_art_path *p, uint32_t edge)
+{
+    kvi_art_item items[KVI_ART_ITEMS];
+    kvi_art_run  r = kvi_art_run_of(items, 0, 0, 0);
+    kvi_art_leaf l;
+    uint32_t     left = kvi_art_refs(p->parent)[edge], right = kvi_art_refs(p->parent)[edge + 1], leaf, ref;
+    kvi_art_leaf_open(&l, kvi_art_at(a, left));
+    r.end = kvi_art_items_of(&l, items);
+    kvi_art_leaf_open(&l, kvi_art_at(a, right));
+    r.end += kvi_art_items_of(&l, items + r.end);
+    leaf = kvi_art_new_leaf(a, &r);
+    ref = leaf ? kvi_art_edit(a, p, 0) : 0;
+    if (!ref) { kvi_art_drop(a, leaf, KVI_ART_WAS_LEAF); return false; }
+    kvi_store_u32(kvi_art_refs(kvi_art_inner_at(a, ref)) + edge, leaf);
+    kvi_art_remove_edge(kvi_art_inner_at(a, ref), edge + 1);
+    kvi_art_replace_parent(a, p, ref);
+    kvi_art_retire(a, left, KVI_ART_WAS_LEAF);
+    kvi_art_retire(a, right, KVI_ART_WAS_LEAF);
+    kvi_art_let_go_replaced(a, p, ref);
+    return true;
+}
+/* May the leaves at edge and behind it be one? */
+KVI_PRIVATE bool kvi_art_may_merge(const kv_art *a, const kvi_art_inner *n, uint32_t edge)
+{
+    uint32_t       left, right;
+    const uint8_t *x, *y;
+    if (edge == KVI_ART_NO_EDGE || edge + 1 >= n->count) return false;
+    left = kvi_load_u32(kvi_art_refs(n) + edge);
+    right = kvi_load_u32(kvi_art_refs(n) + edge + 1);
+    if (!(left & right & 1)) return false;
+    x = kvi_art_at(a, left);
+    y = kvi_art_at(a, right);
+    return x[0] + y[0] <= (int)KVI_ART_MERGE_MAX
+        && (kvi_art_leaf_granules(x) + kvi_art_leaf_granules(y)) * (size_t)KVI_ART_GRANULE <= KVI_ART_LEAF_BYTES / 2;
+}
+
+/* Mend one thing where `key` is or was. KVI_ART_RETRY: look again. */
+KVI_PRIVATE kv_status kvi_art_mend_once(kv_art *a, kv_slice key)
+{
+    kvi_art_path p;
+    bool         done = false;
+    kvi_art_follow(a, key, &p);
+    if (!p.parent || !p.parent->count) return KV_OK;
+    if (p.parent->count == 1) {
+        if (!kvi_art_hold(a, &p, true)) return KVI_ART_RETRY;
+        done = kvi_art_refs(p.parent)[0] & 1 ? kvi_art_collapse(a, key, &p) : kvi_art_join(a, &p);
+    } else {
+        uint32_t edge = p.edge;
+        if (!p.slot || !(p.ref & 1) || kvi_art_at(a, p.ref)[0] > KVI_ART_MERGE_AT) return KV_OK;
+        if (!kvi_art_may_merge(a, p.parent, edge) && !kvi_art_may_merge(a, p.parent, --edge)) return KV_OK;
+        if (!kvi_art_hold(a, &p, true)) return KVI_ART_RETRY;
+        if (kvi_art_may_merge(a, p.parent, edge)) done = kvi_art_merge(a, &p, edge);
+    }
+    if (!done) kvi_art_let_go(a, &p, true);
+    return done ? KVI_ART_RETRY : KV_OK;
+}
+KVI_PRIVATE void kvi_art_mend(kv_art *a, kv_slice key)
+{
+    kv_status s = KVI_ART_RETRY;
+    while (s == KVI_ART_RETRY && kvi_art_promise(a, KVI_ART_PROMISE)) {
+        s = kvi_art_mend_once(a, key);
+        kvi_art_promise_back(a, KVI_ART_PROMISE);
+    }
+}
+
+/* One attempt at a delete. *value_size: of the value that was there. *mend: the leaf is small now. */
+KVI_PRIVATE kv_status kvi_art_delete_once(kv_art *a, kv_slice key, size_t *value_size, bool *mend)
+{
+    kvi_art_path   p;
+    kvi_art_leaf   l;
+    kvi_art_spot   spot;
+    kv_status      s;
+    const uint8_t *stored;
+    uint32_t       code, record = 0, left;
+    kvi_art_follow(a, key, &p);
+    if (!p.slot || !p.ref) return KV_NOT_FOUND;
+    kvi_art_fetch(kvi_art_at(a, p.ref));
+    kvi_art_leaf_open(&l, kvi_art_at(a, p.ref));
+    kvi_art_leaf_find(&l, (const uint8_t *)key.data + p.depth, (uint32_t)key.size - p.depth, &spot);
+    if (!spot.found) return KV_NOT_FOUND;
+    if (!kvi_art_hold(a, &p, l.count == 1)) return KVI_ART_RETRY;
+    stored = kvi_art_leaf_value(&l, spot.index, &code);
+    *value_size = kvi_art_value(a, stored, code).size;
+    if (code == KVI_ART_OUTSIDE) memcpy(&record, stored, 4);
+    left = l.count - 1;
+    if (left) {
+        s = kvi_art_take_out(a, &p, &l, spot.index);
+        kvi_art_let_go(a, &p, false);
+    } else {
+        s = kvi_art_cut_edge(a, &p) ? KV_OK : KV_ERR_NO_MEMORY;
+        kvi_art_let_go_cut(a, &p);
+        if (s == KV_OK) kvi_art_retire(a, p.ref, KVI_ART_WAS_LEAF);
+    }
+    if (s == KV_OK && record) kvi_art_retire(a, record, KVI_ART_WAS_VALUE);
+    *mend = left <= KVI_ART_MERGE_AT && p.parent;
+    return s;
+}
+
+KVI_PRIVATE void kvi_art_free_all(kv_art *a);
+
+KVI_PRIVATE kv_status kvi_art_delete(kv_art *a, kv_slice key)
+{
+    kvi_art_pin *pin;
+    kv_status    s;
+    size_t       value_size = 0;
+    bool         mend = false;
+    if (!key.data) key.data = "";
+    pin = kvi_art_enter(a);
+    do {
+        s = KV_ERR_NO_MEMORY;
+        if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
+        s = kvi_art_delete_once(a, key, &value_size, &mend);
+        kvi_art_promise_back(a, KVI_ART_PROMISE);
+    } while (s == KVI_ART_RETRY);
+    if (s == KV_OK) {
+        kvi_art_tally(a, pin, (size_t)0 - 1, (size_t)0 - key.size, (size_t)0 - value_size);
+        if (!a->concurrent && a->count == 0) kvi_art_free_all(a);
+        else if (mend) kvi_art_mend(a, key);
+    }
+    kvi_art_leave(a, pin);
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>walk   from leaf to leaf, in order
+
+   A walk spells the way down in `key` and remembers the last KVI_ART_FRAMES inner nodes on it; when it
+   comes up out of those it seeks its way from the root again, by the bytes that are spelled. So it
+   needs no memory but the key's, and the depth of the tree does not matter.
+   A node may be replaced while a concurrent walk is in it: the walk goes on in the old one, whose
+   edges stay what they were; it covers the same keys.                                              */
+
+typedef struct kvi_art_frame { const kvi_art_inner *node; uint32_t edge, depth; } kvi_art_frame;   /* depth: bytes above its prefix */
+typedef struct kvi_art_walk {
+    const kv_art *art;
+    uint8_t      *key;              /* what is spelled; own, or memory from the allocator */
+    uint32_t      capacity;
+    uint32_t      depth, size;      /* bytes above the leaf; of the entry's key */
+    uint32_t      index;            /* the entry */
+    uint32_t      level, held;      /* inner nodes above the leaf; of those in frames */
+    uint32_t      ref;              /* the leaf */
+    const uint8_t *block;
+    kvi_art_leaf  leaf;
+    void        (*enter)(void *user, uint32_t inner);       /* NULL, or called once for each inner node of a walk up through all of them */
+    void         *enter_user;
+    kvi_art_frame frames[KVI_ART_FRAMES];
+    uint8_t       own[768];
+} kvi_art_walk;
+
+#define KVI_ART_KEY_SLACK 32u       /* bytes behind a key that may be written */
+
+KVI_PRIVATE void kvi_art_walk_init(kvi_art_walk *w, const kv_art *a)
+{
+    memset(w, 0, offsetof(kvi_art_walk, frames));
+    w->art = a;
+    w->key = w->own;
+    w->capacity = sizeof w->own;
+}
+KVI_PRIVATE void kvi_art_walk_done(kvi_art_walk *w)
+{
+    if (w->key != w->own) kvi_free(&w->art->allocator, w->key, w->capacity);
+    w->key = w->own;
+}
+KVI_PRIVATE bool kvi_art_walk_grow(kvi_art_walk *w, uint32_t needed)
+{
+    uint32_t capacity = w->capacity * 2 > needed ? w->capacity * 2 : needed;
+    uint8_t *key = (uint8_t *)kvi_alloc(&w->art->allocator, capacity);
+    if (!key) return false;
+    memcpy(key, w->key, w->capacity);
+    kvi_art_walk_done(w);
+    w->key = key;
+    w->capacity = capacity;
+    return true;
+}
+KVI_INLINE bool kvi_art_walk_room(kvi_art_walk *w, uint32_t size)
+{
+    return size + KVI_ART_KEY_SLACK <= w->capacity || kvi_art_walk_grow(w, size + KVI_ART_KEY_SLACK);
+}
+KVI_INLINE kvi_art_frame *kvi_art_top(kvi_art_walk *w) { return &w->frames[(w->level - 1) % KVI_ART_FRAMES]; }
+
+/* The walk is at a leaf: open it, and make room for its longest possible key. */
+KVI_PRIVATE kv_status kvi_art_walk_enter(kvi_art_walk *w, uint32_t ref)
+{
+    w->ref = ref;
+    w->block = kvi_art_at(w->art, ref);
+    kvi_art_leaf_open(&w->leaf, w->block);
+    return kvi_art_walk_room(w, w->depth + (w->leaf.flags & KVI_ART_WIDE ? KVI_ART_LCP_MAX + KV_KEY_SIZE_MAX : 512u)) ? KV_OK : KV_ERR_NO_MEMORY;
+}
+
+/* Go down into ref, to its first leaf (up) or its last; ref 0: on to the leaf beside what was left.
+   KV_END; KVI_ART_RETRY: seek w->key, of w->size bytes. */
+KVI_PRIVATE kv_status kvi_art_walk_on(kvi_art_walk *w, uint32_t ref, bool up)
+{
+    for (;;) {
+        kvi_art_frame *f;
+        uint32_t       depth;
+        if (ref & 1) {
+            kv_status s = kvi_art_walk_enter(w, ref);
+            w->index = up ? 0 : w->leaf.count - 1;
+            return s;
+        }
+        if (ref) {                                          /* down */
+            const kvi_art_inner *n = kvi_art_inner_at(w->art, ref);
+            if (KVI_UNLIKELY(w->enter != NULL)) w->enter(w->enter_user, ref);
+            if (!kvi_art_walk_room(w, w->depth + n->prefix_size + 1u)) return KV_ERR_NO_MEMORY;
+            w->level++;
+            if (w->held < KVI_ART_FRAMES) w->held++;
+            f = kvi_art_top(w);
+            f->node = n;
+            f->depth = w->depth;
+            f->edge = up ? KVI_ART_NO_EDGE : n->count;
+            kvi_copy(w->key + w->depth, kvi_art_prefix(n), n->prefix_size);
+        } else if (!w->level) return KV_END;
+        else if (!w->held) {                                /* up out of what is remembered */
+            w->size = w->depth;
+            if (!up) return KVI_ART_RETRY;
+            w->size = (uint32_t)kvi_prefix_end_size(kv_bytes(w->key, w->depth));
+            if (!w->size) return KV_END;
+            w->key[w->size - 1]++;
+            return KVI_ART_RETRY;
+        }
+        f = kvi_art_top(w);
+        f->edge += up ? 1u : ~UINT32_C(0);
+        if (f->edge >= f->node->count) {                    /* also edge 0 - 1 */
+            w->depth = f->depth;
+            w->level--;
+            w->held--;
+            ref = 0;
+            continue;
+        }
+        depth = f->depth + f->node->prefix_size;
+        ref = kvi_load_u32(kvi_art_refs(f->node) + f->edge);
+        if (!(ref & 1)) w->key[depth++] = kvi_art_keys(f->node)[f->edge];
+        w->depth = depth;
+    }
+}
+
+/* Go to the first entry >= target (up), or to the last < target. Target may be w->key. */
+KVI_PRIVATE kv_status kvi_art_seek_once(kvi_art_walk *w, const uint8_t *target, uint32_t size, bool up)
+{
+    uint32_t     ref = kvi_load_u32(&w->art->root), depth = 0, edge;
+    bool         own = target == w->key;
+    kvi_art_spot spot;
+    kv_status    s;
+    w->level = w->held = w->depth = 0;
+    if (!ref) return KV_END;
+    while (!(ref & 1)) {
+        const kvi_art_inner *n = kvi_art_inner_at(w->art, ref);
+        kvi_art_frame       *f;
+        uint32_t             left = size - depth, matched;
+        if (w->enter && !left) w->enter(w->enter_user, ref);            /* a walk that comes back to where it has not been */
+        if (!kvi_art_walk_room(w, depth + n->prefix_size + 1u)) return KV_ERR_NO_MEMORY;
+        if (own) target = w->key;
+        w->level++;
+        if (w->held < KVI_ART_FRAMES) w->held++;
+        f = kvi_art_top(w);
+        f->node = n;
+        f->depth = depth;
+        matched = (uint32_t)kvi_common_prefix(kvi_art_prefix(n), target + depth, n->prefix_size < left ? n->prefix_size : left);
+        edge = up ? KVI_ART_NO_EDGE : 0;                    /* as though all of the node came behind target */
+        if (matched < n->prefix_size) {
+            if (matched < left && target[depth + matched] > kvi_art_prefix(n)[matched]) edge = up ? n->count - 1u : n->count;   /* before it */
+            left = 0;
+        }
+        kvi_copy(w->key + depth, kvi_art_prefix(n), n->prefix_size);
+        depth += n->prefix_size;
+        if (left > n->prefix_size) {
+            uint32_t found = kvi_art_edge(n, target[depth]);
+            if (found != KVI_ART_NO_EDGE) {
+                ref = kvi_load_u32(kvi_art_refs(n) + found);
+                edge = found;
+                if (ref & 1) { f->edge = edge; break; }
+                if (kvi_art_keys(n)[found] == target[depth]) {
+                    f->edge = edge;
+                    w->key[depth] = target[depth];
+                    depth++;
+                    continue;
+                }
+                if (!up) edge++;                            /* all of that edge is before target */
+            }
+        }
+        f->edge = edge;
+        w->depth = depth;
+        return kvi_art_walk_on(w, 0, up);
+    }
+    w->depth = depth;
+    s = kvi_art_walk_enter(w, ref);
+    if (s < 0) return s;
+    if (own) target = w->key;
+    kvi_art_leaf_find(&w->leaf, target + depth, size - depth, &spot);
+    w->index = spot.index;
+    if (up ? spot.index == w->leaf.count : spot.index == 0) return kvi_art_walk_on(w, 0, up);
+    if (!up) w->index--;
+    return KV_OK;
+}
+/* The same, all the way; and to the next leaf; and to the last entry of all. KV_OK, KV_END, KV_ERR_NO_MEMORY. */
+KVI_PRIVATE kv_status kvi_art_walk_finish(kvi_art_walk *w, kv_status s, bool up)
+{
+    while (s == KVI_ART_RETRY) s = kvi_art_seek_once(w, w->key, w->size, up);
+    return s;
+}
+KVI_PRIVATE kv_status kvi_art_walk_seek(kvi_art_walk *w, kv_slice target, bool up)
+{
+    return kvi_art_walk_finish(w, kvi_art_seek_once(w, target.size ? (const uint8_t *)target.data : (const uint8_t *)"", (uint32_t)target.size, up), up);
+}
+KVI_PRIVATE kv_status kvi_art_walk_leaf(kvi_art_walk *w, bool up) { return kvi_art_walk_finish(w, kvi_art_walk_on(w, 0, up), up); }
+KVI_PRIVATE kv_status kvi_art_walk_last(kvi_art_walk *w)
+{
+    uint32_t root = kvi_load_u32(&w->art->root);
+    w->level = w->held = w->depth = 0;
+    return root ? kvi_art_walk_finish(w, kvi_art_walk_on(w, root, false), false) : KV_END;
+}
+/* Seek what is behind the current key: the smallest key that is greater has one byte 0 more. */
+KVI_PRIVATE kv_status kvi_art_walk_behind(kvi_art_walk *w)
+{
+    w->key[w->size] = 0;
+    return kvi_art_walk_finish(w, kvi_art_seek_once(w, w->key, w->size + 1, true), true);
+}
+KVI_PRIVATE kv_status kvi_art_walk_ahead(kvi_art_walk *w) { return kvi_art_walk_finish(w, kvi_art_seek_once(w, w->key, w->size, false), false); }
+
+KVI_INLINE void kvi_art_walk_spell(kvi_art_walk *w) { w->size = w->depth + kvi_art_spell(&w->leaf, w->index, 0, w->key + w->depth); }
+KVI_INLINE kv_slice kvi_art_walk_value(const kvi_art_walk *w)
+{
+    uint32_t       code;
+    const uint8_t *stored = kvi_art_leaf_value(&w->leaf, w->index, &code);
+    return kvi_art_value(w->art, stored, code);
+}
+/* Where `bound` is in the leaf: how many of its entries are < bound. */
+KVI_PRIVATE uint32_t kvi_art_walk_below(const kvi_art_walk *w, kv_slice bound)
+{
+    const uint8_t *b = (const uint8_t *)bound.data;
+    uint32_t       size = (uint32_t)bound.size, both = w->depth < size ? w->depth : size, same;
+    kvi_art_spot   spot;
+    same = (uint32_t)kvi_common_prefix(w->key, b, both);
+    if (same == w->depth) {
+        kvi_art_leaf_find(&w->leaf, b + same, size - same, &spot);
+        return spot.index;
+    }
+    return same < both && w->key[same] < b[same] ? w->leaf.count : 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>scan   ranges                                                                                 */
+
+/* The bounds of a range, with memory for the end of a long prefix. */
+typedef struct kvi_art_bounds { kvi_bounds b; uint8_t *memory; size_t memory_size; uint8_t own[128]; } kvi_art_bounds;
+
+KVI_PRIVATE kv_status kvi_art_bounds_open(const kv_art *a, kvi_art_bounds *o, const kv_range *range)
+{
+    o->memory_size = kvi_bounds_memory(range);
+    o->memory = o->own;
+    if (o->memory_size > sizeof o->own) {
+        o->memory = (uint8_t *)kvi_alloc(&a->allocator, o->memory_size);
+        if (!o->memory) return KV_ERR_NO_MEMORY;
+    }
+    o->b = kvi_bounds_of(range, o->memory);
+    return KV_OK;
+}
+KVI_PRIVATE void kvi_art_bounds_close(const kv_art *a, kvi_art_bounds *o)
+{
+    if (o->memory != o->own) kvi_free(&a->allocator, o->memory, o->memory_size);
+}
+/* To the leaf where the range begins (up) or ends, and in it. */
+KVI_PRIVATE kv_status kvi_art_walk_start(kvi_art_walk *w, const kvi_bounds *b, bool up)
+{
+    if (b->empty) return KV_END;
+    if (up) return kvi_art_walk_seek(w, b->lower, true);
+    return b->has_upper ? kvi_art_walk_seek(w, b->upper, false) : kvi_art_walk_last(w);
+}
+
+/* Copy a short string, up to 15 bytes too many where nobody minds. */
+KVI_INLINE void kvi_art_copy_over(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+#if KVI_TSAN || KVI_X86 == 0
+    memcpy(to, from, size);
+#else
+    uint32_t i = 0;
+    do { _mm_storeu_si128((__m128i *)(void *)(to + i), _mm_loadu_si128((const __m128i *)(const void *)(from + i))); i += 16; } while (i < size);
+#endif
+}
+
+typedef struct kvi_art_visit { kv_visit_fn fn; void *user; size_t left; bool stopped; } kvi_art_visit;   /* left: entries of the limit */
+
+/* Visit entries w->index..end-1. False: the map was changed meanwhile, or fn had enough. */
+KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *v)
+{
+    const kvi_art_leaf *l = &w->leaf;
+    const size_t        version = w->art->version;
+    uint8_t            *tail = w->key + w->depth;
+    const uint8_t      *rest, *value;
+    uint32_t            i = w->index, code;
+    kvi_art_walk_spell(w);
+    rest = l->tails + kvi_art_offset(l, i);
+    value = kvi_art_leaf_value(l, i, &code);
+    for (;;) {
+        if (!v->fn(v->user, kv_bytes(w->key, w->size), kvi_art_value(w->art, value, code))) { v->stopped = true; return false; }
+        if (--v->left == 0) { v->stopped = true; return false; }
+        if (KVI_UNLIKELY(w->art->version != version)) return false;
+        if (i + 1 == end) return true;
+        value += kvi_art_code_bytes(code);
+        if (i || !(l->flags & KVI_ART_FIRST_EMPTY)) rest += kvi_art_rest(l, i);
+        w->index = ++i;
+        if (!(l->flags & KVI_ART_VALUE_FIXED)) code = l->codes[i];
+        tail[l->lcp[i]] = l->branch[i];
+        kvi_art_copy_over(tail + l->lcp[i] + 1, rest, kvi_art_rest(l, i));
+        w->size = w->depth + l->lcp[i] + 1u + kvi_art_rest(l, i);
+    }
+}
+/* Visit entries w->index down to `end`. */
+KVI_PRIVATE bool kvi_art_visit_down(kvi_art_walk *w, uint32_t end, kvi_art_visit *v)
+{
+    const size_t version = w->art->version;
+    kvi_art_walk_spell(w);
+    for (;;) {
+        if (!v->fn(v->user, kv_bytes(w->key, w->size), kvi_art_walk_value(w))) { v->stopped = true; return false; }
+        if (--v->left == 0) { v->stopped = true; return false; }
+        if (KVI_UNLIKELY(w->art->version != version)) return false;
+        if (w->index == end) return true;
+        w->index--;
+        w->size = w->depth + kvi_art_spell(&w->leaf, w->index, w->leaf.lcp[w->index + 1], w->key + w->depth);
+    }
+}
+/* While a leaf is visited, fetch the next. */
+KVI_INLINE void kvi_art_fetch_beside(kvi_art_walk *w, bool up)
+{
+    const kvi_art_frame *f = w->held ? kvi_art_top(w) : NULL;
+    uint32_t             edge = f ? f->edge + (up ? 1u : ~UINT32_C(0)) : 0;
+    if (f && edge < f->node->count) kvi_art_fetch(kvi_art_at(w->art, kvi_peek_u32(kvi_art_refs(f->node) + edge)));
+}
+
+KVI_PRIVATE kv_status kvi_art_scan_pinned(kv_art *a, const kvi_bounds *b, bool up, kvi_art_visit *v, kvi_art_pin **pin)
+{
+    kvi_art_walk w;
+    kv_status    s;
+    uint32_t     leaves = 0;
+    kvi_art_walk_init(&w, a);
+    s = kvi_art_walk_start(&w, b, up);
+    while (s == KV_OK) {
+        uint32_t end = up ? w.leaf.count : 0;
+        bool     whole;
+        if (up && b->has_upper) end = kvi_art_walk_below(&w, b->upper);
+        if (!up && b->lower.size) end = kvi_art_walk_below(&w, b->lower);
+        if (up ? w.index >= end : w.index < end) break;
+        kvi_art_fetch_beside(&w, up);
+        whole = up ? kvi_art_visit_up(&w, end, v) : kvi_art_visit_down(&w, end, v);
+        if (v->stopped || (whole && (up ? end < w.leaf.count : end > 0))) break;
+        if (whole && a->concurrent && ++leaves % KVI_ART_REPIN == 0) {
+            kvi_art_leave(a, *pin);
+            *pin = kvi_art_enter(a);
+            whole = false;
+        }
+        if (whole) s = kvi_art_walk_leaf(&w, up);
+        else s = up ? kvi_art_walk_behind(&w) : kvi_art_walk_ahead(&w);
+    }
+    kvi_art_walk_done(&w);
+    return s < 0 ? s : KV_OK;
+}
+KVI_PRIVATE kv_status kvi_art_scan(kv_art *a, const kv_range *range, kv_visit_fn fn, void *user)
+{
+    kvi_art_bounds bounds;
+    kvi_art_visit  v;
+    kvi_art_pin   *pin;
+    kv_status      s = kvi_art_bounds_open(a, &bounds, range);
+    if (s < 0) return s;
+    v.fn = fn;
+    v.user = user;
+    v.left = range && range->limit ? range->limit : SIZE_MAX;
+    v.stopped = false;
+    pin = kvi_art_enter(a);
+    s = kvi_art_scan_pinned(a, &bounds.b, !range || !range->reverse, &v, &pin);
+    kvi_art_leave(a, pin);
+    kvi_art_bounds_close(a, &bounds);
+    return s;
+}
+
+KVI_PRIVATE kv_status kvi_art_count_range(kv_art *a, const kv_range *range, uint64_t *count)
+{
+    kvi_art_bounds bounds;
+    kvi_art_walk   w;
+    kvi_art_pin   *pin;
+    uint64_t       found = 0;
+    kv_status      s = kvi_art_bounds_open(a, &bounds, range);
+    if (s < 0) return s;
+    pin = kvi_art_enter(a);
+    kvi_art_walk_init(&w, a);
+    for (s = kvi_art_walk_start(&w, &bounds.b, true); s == KV_OK; s = kvi_art_walk_leaf(&w, true)) {
+        uint32_t end = bounds.b.has_upper ? kvi_art_walk_below(&w, bounds.b.upper) : w.leaf.count;
+        if (end > w.index) found += end - w.index;
+        if (end < w.leaf.count) break;
+    }
+    kvi_art_walk_done(&w);
+    kvi_art_leave(a, pin);
+    kvi_art_bounds_close(a, &bounds);
+    if (s < 0) return s;
+    *count = range && range->limit && found > range->limit ? range->limit : found;
+    return KV_OK;
+}
+
+/* ---- delete_range: a leaf at a time ---- */
+
+/* Take entries first..end-1 out of the leaf that `key` leads to, if it is still this one. */
+KVI_PRIVATE kv_status kvi_art_delete_run(kv_art *a, kvi_art_pin *pin, const kvi_art_walk *w, uint32_t first, uint32_t end)
+{
+    kvi_art_item items[KVI_ART_ITEMS];
+    uint32_t     records[KVI_ART_LEAF_MAX], record_count = 0, count;
+    size_t       key_bytes = 0, value_bytes = 0;
+    kvi_art_path p;
+    kvi_art_leaf l;
+    kv_status    s = KV_OK;
+    bool         whole;
+    kvi_art_follow(a, kv_bytes(w->key, w->size), &p);
+    if (!p.slot || !(p.ref & 1) || kvi_art_at(a, p.ref) != w->block) return KVI_ART_RETRY;
+    kvi_art_leaf_open(&l, w->block);
+    whole = end - first == l.count;
+    if (!kvi_art_hold(a, &p, whole)) return KVI_ART_RETRY;
+    count = kvi_art_items_of(&l, items);
+    for (uint32_t i = first; i < end; i++) {
+        items[i].gone = true;
+        key_bytes += p.depth + items[i].size;
+        value_bytes += kvi_art_value(a, items[i].value, items[i].code).size;
+        if (items[i].code == KVI_ART_OUTSIDE) memcpy(&records[record_count++], items[i].value, 4);
+    }
+    if (whole) {
+        s = kvi_art_cut_edge(a, &p) ? KV_OK : KV_ERR_NO_MEMORY;
+        kvi_art_let_go_cut(a, &p);
+        if (s == KV_OK) kvi_art_retire(a, p.ref, KVI_ART_WAS_LEAF);
+    } else {
+        s = kvi_art_rewrite_leaf(a, &p, items, count);
+        kvi_art_let_go(a, &p, false);
+    }
+    if (s < 0) return s;
+    while (record_count) kvi_art_retire(a, records[--record_count], KVI_ART_WAS_VALUE);
+    kvi_art_tally(a, pin, (size_t)0 - (end - first), (size_t)0 - key_bytes, (size_t)0 - value_bytes);
+    return KV_OK;
+}
+
+/* Delete up to `most` entries of one leaf, at the beginning (up) or end of the bounds. *gone: how many. */
+KVI_PRIVATE kv_status kvi_art_delete_some(kv_art *a, kvi_art_walk *w, const kvi_bounds *b, bool up, size_t most, uint32_t *gone)
+{
+    kvi_art_pin *pin = kvi_art_enter(a);
+    kv_status    s = kvi_art_walk_start(w, b, up);
+    uint32_t     first = 0, end = 0;
+    *gone = 0;
+    if (s == KV_OK) {
+        first = up ? w->index : b->lower.size ? kvi_art_walk_below(w, b->lower) : 0;
+        end = !up ? w->index + 1 : b->has_upper ? kvi_art_walk_below(w, b->upper) : w->leaf.count;
+        if (first >= end) s = KV_END;
+    }
+    if (s == KV_OK) {
+        if (up && end - first > most) end = first + (uint32_t)most;
+        if (!up && end - first > most) first = end - (uint32_t)most;
+        kvi_art_walk_spell(w);
+        s = KV_ERR_NO_MEMORY;
+        if (kvi_art_promise(a, KVI_ART_LEAF_MAX + KVI_ART_PROMISE)) {
+            s = kvi_art_delete_run(a, pin, w, first, end);
+            kvi_art_promise_back(a, KVI_ART_LEAF_MAX + KVI_ART_PROMISE);
+        }
+        if (s == KV_OK) { *gone = end - first; kvi_art_mend(a, kv_bytes(w->key, w->size)); }
+        else if (s == KV_ERR_NO_MEMORY) {                   /* one by one it may be had in place */
+            kvi_art_leave(a, pin);
+            s = kvi_art_delete(a, kv_bytes(w->key, w->size));
+            if (s == KV_OK) *gone = 1;
+            return s == KV_NOT_FOUND ? KVI_ART_RETRY : s;
+        }
+    }
+    kvi_art_leave(a, pin);
+    return s;
+}
+KVI_PRIVATE kv_status kvi_art_delete_range(kv_art *a, const kv_range *range, uint64_t *deleted)
+{
+    kvi_art_bounds bounds;
+    kvi_art_walk   w;
+    size_t         left = range && range->limit ? range->limit : SIZE_MAX;
+    kv_status      s = kvi_art_bounds_open(a, &bounds, range);
+    *deleted = 0;
+    if (s < 0) return s;
+    kvi_art_walk_init(&w, a);
+    while (left && (s == KV_OK || s == KVI_ART_RETRY)) {
+        uint32_t gone;
+        s = kvi_art_delete_some(a, &w, &bounds.b, !range || !range->reverse, left, &gone);
+        left -= gone;
+        *deleted += gone;
+    }
+    if (!a->concurrent && a->count == 0) kvi_art_free_all(a);
+    kvi_art_walk_done(&w);
+    kvi_art_bounds_close(a, &bounds);
+    return s < 0 ? s : KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>cursor   a walk that waits between calls
+
+   Not concurrent: the walk stays where it is as long as the map's version does; after that it seeks
+   from its key. Concurrent: the cursor keeps a copy of its leaf and seeks from its key at its end.
+   An outside value cannot be copied with the leaf: it is looked up when the cursor comes to it, and if
+   the key is gone by then, so is the entry.                                                        */
+
+typedef struct kvi_art_cursor {
+    kv_iter      iter;
+    kvi_art_walk walk;
+    size_t       version;
+    kv_buf       copy, value;       /* concurrent: of the leaf, of an outside value */
+} kvi_art_cursor;
+
+KVI_INLINE kv_art *kvi_art_of_cursor(const kvi_art_cursor *c) { return (kv_art *)(void *)c->iter.store; }
+
+/* Make a leaf the cursor's own. */
+KVI_PRIVATE kv_status kvi_art_cursor_keep(kvi_art_cursor *c)
+{
+    kvi_art_walk *w = &c->walk;
+    size_t        size;
+    kv_status     s;
+    if (!w->art->concurrent) return KV_OK;
+    size = (size_t)kvi_art_leaf_granules(w->block) * KVI_ART_GRANULE;
+    s = kv_buf_reserve(&c->copy, size + KVI_ART_SLACK);
+    if (s < 0) return s;
+    memcpy(c->copy.data, w->block, size);
+    w->block = (const uint8_t *)c->copy.data;
+    kvi_art_leaf_open(&w->leaf, w->block);
+    return KV_OK;
+}
+/* The cursor's entry, once its key is spelled. False: it is gone. */
+KVI_PRIVATE bool kvi_art_cursor_show(kvi_art_cursor *c)
+{
+    kvi_art_walk  *w = &c->walk;
+    uint32_t       code;
+    const uint8_t *stored = kvi_art_leaf_value(&w->leaf, w->index, &code);
+    kv_slice       value;
+    kvi_art_pin   *pin;
+    bool           found;
+    c->iter.key = kv_bytes(w->key, w->size);
+    c->iter.valid = true;
+    if (!w->art->concurrent || code != KVI_ART_OUTSIDE) { c->iter.value = kvi_art_value(w->art, stored, code); return true; }
+    pin = kvi_art_enter(w->art);
+    found = kvi_art_find(w->art, c->iter.key, &value);
+    if (found) c->iter.status = kv_buf_assign(&c->value, value);
+    kvi_art_leave(w->art, pin);
+    c->iter.value = kv_buf_slice(&c->value);
+    if (c->iter.status < 0) c->iter.valid = false;
+    return found;
+}
+/* Take in where the walk went. */
+KVI_PRIVATE bool kvi_art_cursor_came(kvi_art_cursor *c, kv_status s)
+{
+    c->version = c->walk.art->version;
+    c->iter.valid = false;
+    if (s == KV_OK) s = kvi_art_cursor_keep(c);
+    c->iter.status = s < 0 ? s : KV_OK;
+    if (s != KV_OK) return true;
+    kvi_art_walk_spell(&c->walk);
+    return kvi_art_cursor_show(c);
+}
+/* One entry on; false: it is gone, go on. */
+KVI_PRIVATE bool kvi_art_cursor_step(kvi_art_cursor *c, bool up)
+{
+    kvi_art_walk *w = &c->walk;
+    kv_art       *a = kvi_art_of_cursor(c);
+    kvi_art_pin  *pin;
+    kv_status     s;
+    bool          same = c->version == a->version, shown;
+    if (same && (up ? w->index + 1 < w->leaf.count : w->index > 0)) {
+        uint32_t from = w->leaf.lcp[up ? w->index + 1 : w->index];
+        w->index += up ? 1u : ~UINT32_C(0);
+        w->size = w->depth + kvi_art_spell(&w->leaf, w->index, from, w->key + w->depth);
+        return kvi_art_cursor_show(c);
+    }
+    pin = kvi_art_enter(a);
+    if (same && !a->concurrent) s = kvi_art_walk_leaf(w, up);
+    else s = up ? kvi_art_walk_behind(w) : kvi_art_walk_ahead(w);
+    shown = kvi_art_cursor_came(c, s);
+    kvi_art_leave(a, pin);
+    return shown;
+}
+KVI_PRIVATE void kvi_art_cursor_next(kv_iter *i) { while (!kvi_art_cursor_step((kvi_art_cursor *)(void *)i, true)) {} }
+KVI_PRIVATE void kvi_art_cursor_prev(kv_iter *i) { while (!kvi_art_cursor_step((kvi_art_cursor *)(void *)i, false)) {} }
+KVI_PRIVATE void kvi_art_cursor_to(kv_iter *i, const kv_slice *target, bool up)
+{
+    kvi_art_cursor *c = (kvi_art_cursor *)(void *)i;
+    kv_art         *a = kvi_art_of_cursor(c);
+    kvi_art_pin    *pin = kvi_art_enter(a);
+    bool            shown = kvi_art_cursor_came(c, target ? kvi_art_walk_seek(&c->walk, *target, up) : kvi_art_walk_last(&c->walk));
+    kvi_art_leave(a, pin);
+    if (!shown) { if (up) kvi_art_cursor_next(i); else kvi_art_cursor_prev(i); }
+}
+KVI_PRIVATE void kvi_art_cursor_seek(kv_iter *i, kv_slice key) { kvi_art_cursor_to(i, &key, true); }
+KVI_PRIVATE void kvi_art_cursor_seek_before(kv_iter *i, kv_slice key) { kvi_art_cursor_to(i, &key, false); }
+KVI_PRIVATE void kvi_art_cursor_last(kv_iter *i) { kvi_art_cursor_to(i, NULL, false); }
+KVI_PRIVATE void kvi_art_cursor_close(kv_iter *i)
+{
+    kvi_art_cursor *c = (kvi_art_cursor *)(void *)i;
+    kv_allocator    allocator = kvi_art_of_cursor(c)->allocator;
+    kvi_art_walk_done(&c->walk);
+    kv_buf_free(&c->copy);
+    kv_buf_free(&c->value);
+    kvi_free(&allocator, c, sizeof *c);
+}
+KVI_PRIVATE kv_status kvi_art_cursor_open(kv_store *s, kv_iter **iter)
+{
+    static const kv_iter_ops ops = {
+        kvi_art_cursor_seek, kvi_art_cursor_seek_before, kvi_art_cursor_last,
+        kvi_art_cursor_next, kvi_art_cursor_prev, NULL, kvi_art_cursor_close
+    };
+    kv_art         *a = (kv_art *)(void *)s;
+    kvi_art_cursor *c = (kvi_art_cursor *)kvi_alloc_zero(&a->allocator, sizeof *c);
+    if (!c) return kvi_error_set(&a->error, KV_ERR_NO_MEMORY, NULL);
+    c->iter.ops = &ops;
+    c->iter.store = s;
+    c->iter.allocator = c->copy.allocator = c->value.allocator = a->allocator;
+    kvi_art_walk_init(&c->walk, a);
+    *iter = &c->iter;
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>check   every invariant, and the statistics                                                   */
+
+typedef struct kvi_art_audit { const kv_art *art; kv_art_stats_t stats; const char *wrong; size_t used[KVI_ART_POOLS]; } kvi_art_audit;
+
+#define KVI_ART_MUST(audit, condition, text) do { if (!(condition) && !(audit)->wrong) (audit)->wrong = (text); } while (0)
+
+/* Is ref a block of `granules` inside a chunk of the pool, and not marked as free? */
+KVI_PRIVATE bool kvi_art_check_block(kvi_art_audit *u, uint32_t ref, uint32_t pool, uint32_t granules)
+{
+    const kvi_art_rooms *head = (const kvi_art_rooms *)u->art->rooms - 1;
+    const kvi_art_chunk *c = u->art->rooms && kvi_art_room_of(ref) < head->capacity ? kvi_art_chunk_of(u->art, ref) : NULL;
+    uint32_t             first = kvi_art_granule_of(ref);
+    bool                 ok = c && c->pool == pool && granules && first < c->granules && granules <= c->granules - first;
+    KVI_ART_MUST(u, ok, "a reference leads out of its chunk");
+    if (ok) KVI_ART_MUST(u, !kvi_art_mark(c, first) && !kvi_art_mark(c, first + granules - 1), "a block in use is marked free");
+    if (ok) u->used[pool] += granules;
+    return ok;
+}
+KVI_PRIVATE void kvi_art_check_value(kvi_art_audit *u, const uint8_t *stored, uint32_t code)
+{
+    uint32_t ref, size;
+    KVI_ART_MUST(u, code <= KVI_ART_INLINE_MAX || code == KVI_ART_OUTSIDE, "a value has no valid code");
+    if (code != KVI_ART_OUTSIDE) { u->stats.value_bytes += code; return; }
+    memcpy(&ref, stored, 4);
+    if (!kvi_art_check_block(u, ref, KVI_ART_LEAF_POOL, 1)) return;
+    memcpy(&size, kvi_art_at(u->art, ref), 4);
+    u->used[KVI_ART_LEAF_POOL]--;
+    (void)kvi_art_check_block(u, ref, KVI_ART_LEAF_POOL, kvi_art_granules(kvi_art_record_bytes(size)));
+    KVI_ART_MUST(u, size > KVI_ART_INLINE_MAX && size <= KV_VALUE_SIZE_MAX, "an outside value has a wrong size");
+    u->stats.value_bytes += size;
+    u->stats.outside_values++;
+    u->stats.outside_value_bytes += size;
+}
+/* L1, L2, and the sizes. */
+KVI_PRIVATE void kvi_art_check_leaf(kvi_art_audit *u, uint32_t ref, uint32_t depth)
+{
+    const uint8_t *block = kvi_art_at(u->art, ref);
+    kvi_art_item   items[KVI_ART_ITEMS];
+    kvi_art_leaf   l;
+    uint32_t       granules, count;
+    if (!kvi_art_check_block(u, ref, KVI_ART_LEAF_POOL, 1)) return;
+    u->used[KVI_ART_LEAF_POOL]--;
+    granules = kvi_art_leaf_granules(block);
+    KVI_ART_MUST(u, block[0] >= 1 && block[0] <= KVI_ART_LEAF_MAX, "a leaf has no entries, or too many");
+    if (!kvi_art_check_block(u, ref, KVI_ART_LEAF_POOL, granules) || u->wrong) return;
+    kvi_art_leaf_open(&l, block);
+    count = kvi_art_items_of(&l, items);
+    KVI_ART_MUST(u, l.tails + kvi_art_offset(&l, count) <= block + granules * KVI_ART_GRANULE, "a leaf is larger than its block");
+    u->stats.leaves++;
+    u->stats.leaf_bytes += granules * (uint64_t)KVI_ART_GRANULE;
+    for (uint32_t i = 0; i < count; i++) {
+        const kvi_art_item *t = &items[i], *before = t - 1;
+        u->stats.keys++;
+        u->stats.key_bytes += depth + t->size;
+        KVI_ART_MUST(u, depth + t->size <= KV_KEY_SIZE_MAX, "a key is too long");
+        kvi_art_check_value(u, t->value, t->code);
+        if (i == 0) { KVI_ART_MUST(u, t->lcp == 0, "a leaf's first entry relies on one before it"); continue; }
+        KVI_ART_MUST(u, t->lcp <= before->size && t->lcp < t->size, "a leaf records too much in common");
+        if (before->size > t->lcp && before->base <= t->lcp && t->base <= t->lcp)
+            KVI_ART_MUST(u, kvi_art_item_byte(before, t->lcp) < kvi_art_item_byte(t, t->lcp), "a leaf's tails do not ascend");
+    }
+}
+/* N1 to N3. */
+KVI_PRIVATE void kvi_art_check_inner(void *user, uint32_t ref)
+{
+    kvi_art_audit       *u = (kvi_art_audit *)user;
+    const kvi_art_inner *n = kvi_art_inner_at(u->art, ref);
+    const uint8_t       *keys = kvi_art_keys(n);
+    if (!kvi_art_check_block(u, ref, KVI_ART_INNER_POOL, kvi_art_granules(kvi_art_inner_bytes(n)))) return;
+    KVI_ART_MUST(u, n->kind <= 3 && n->count <= 4u * n->capacity4, "an inner node has more edges than room");
+    KVI_ART_MUST(u, n->kind == (n->capacity4 <= 1 ? 0 : n->capacity4 <= 4 ? 1 : n->capacity4 <= 12 ? 2 : 3), "an inner node is of the wrong kind");
+    KVI_ART_MUST(u, n->lock == KVI_ART_UNLOCKED, "an inner node is locked or was replaced");
+    KVI_ART_MUST(u, n->twin == (n->count > 1 && keys[1] == 0), "an inner node's twin mark is wrong");
+    if (u->wrong) return;
+    u->stats.inner_nodes[n->kind]++;
+    u->stats.inner_bytes[n->kind] += kvi_art_granules(kvi_art_inner_bytes(n)) * (uint64_t)KVI_ART_GRANULE;
+    for (uint32_t i = 1; i < n->count; i++)
+        KVI_ART_MUST(u, keys[i] > keys[i - 1] || (i == 1 && n->twin && kvi_art_refs(n)[0] & 1), "an inner node's keys do not ascend");
+    for (uint32_t byte = 0; byte < 256 && n->count && !u->wrong; byte++) {
+        uint32_t edge = KVI_ART_NO_EDGE;
+        for (uint32_t i = 0; i < n->count && keys[i] <= byte; i++) edge = i;
+        KVI_ART_MUST(u, kvi_art_edge(n, (uint8_t)byte) == edge, "an inner node's index is wrong");
+    }
+}
+/* The pools: M1 to M3, and nothing is lost. */
+KVI_PRIVATE void kvi_art_check_pools(kvi_art_audit *u)
+{
+    const kv_art *a = u->art;
+    const kvi_art_rooms *head = a->rooms ? (const kvi_art_rooms *)a->rooms - 1 : NULL;
+    size_t        total[KVI_ART_POOLS] = { 0, 0 }, listed;
+    for (size_t i = 1; head && i < head->capacity; i++) {
+        const kvi_art_chunk *c = ((const kvi_art_room *)a->rooms)[i].chunk;
+        if (c) total[c->pool] += c->granules;
+    }
+    for (uint32_t pool = 0; pool < KVI_ART_POOLS; pool++) {
+        const kvi_art_pool *p = &a->pools[pool];
+        listed = 0;
+        for (uint32_t bin = 0; bin < KVI_ART_BINS; bin++) {
+            KVI_ART_MUST(u, (p->bins[bin] != 0) == (p->map[bin / 32] >> bin % 32 & 1), "a bin's mark is wrong");
+            for (uint32_t ref = p->bins[bin]; ref && !u->wrong; ref = kvi_art_free_at(a, ref)->next) {
+                uint32_t             granules = kvi_art_free_at(a, ref)->granules, first = kvi_art_granule_of(ref);
+                const kvi_art_chunk *c = kvi_art_chunk_of(a, ref);
+                KVI_ART_MUST(u, granules && kvi_art_bin(granules) == bin, "a free block is in the wrong bin");
+                KVI_ART_MUST(u, c->pool == pool && kvi_art_mark(c, first) && kvi_art_mark(c, first + granules - 1), "a free block is not marked");
+                KVI_ART_MUST(u, first + granules == c->granules || !kvi_art_mark(c, first + granules), "two free blocks touch");
+                listed += granules;
+            }
+        }
+        KVI_ART_MUST(u, listed == p->free_granules, "free memory is miscounted");
+        if (!a->retired_count) KVI_ART_MUST(u, u->used[pool] + listed == total[pool], "memory is lost");
+        u->stats.free_bytes += listed * KVI_ART_GRANULE;
+    }
+}
+
+/* Walk every node. */
+KVI_PRIVATE kv_status kvi_art_audit_run(kvi_art_audit *u)
+{
+    kvi_art_walk w;
+    kv_status    s;
+    uint32_t     root = u->art->root;
+    kvi_art_walk_init(&w, u->art);
+    w.enter = kvi_art_check_inner;
+    w.enter_user = u;
+    s = root ? kvi_art_walk_finish(&w, kvi_art_walk_on(&w, root, true), true) : KV_END;
+    for (; s == KV_OK && !u->wrong; s = kvi_art_walk_leaf(&w, true)) {
+        if (w.level > u->stats.height) u->stats.height = w.level;
+        kvi_art_check_leaf(u, w.ref, w.depth);
+    }
+    kvi_art_walk_done(&w);
+    return s < 0 ? s : KV_OK;
+}
+KVI_PRIVATE uint64_t kvi_art_total(const kv_art *a, size_t which)
+{
+    size_t sum = which == 0 ? kvi_load_size(&a->count) : which == 1 ? kvi_load_size(&a->key_bytes) : kvi_load_size(&a->value_bytes);
+    for (uint32_t i = 0; a->pins && i < KVI_ART_PINS; i++) {
+        const kvi_art_pin *pin = &a->pins[i];
+        sum += kvi_load_size(which == 0 ? &pin->count : which == 1 ? &pin->key_bytes : &pin->value_bytes);
+    }
+    return sum;
+}
+KVI_PRIVATE kv_status kvi_art_check(kv_art *a)
+{
+    kvi_art_audit u;
+    kv_status     s;
+    memset(&u, 0, sizeof u);
+    u.art = a;
+    s = kvi_art_audit_run(&u);
+    if (s < 0) return kvi_error_set(&a->error, s, NULL);
+    if (!u.wrong) kvi_art_check_pools(&u);
+    KVI_ART_MUST(&u, u.stats.keys == kvi_art_total(a, 0), "the entries are miscounted");
+    KVI_ART_MUST(&u, u.stats.key_bytes == kvi_art_total(a, 1), "the bytes of the keys are miscounted");
+    KVI_ART_MUST(&u, u.stats.value_bytes == kvi_art_total(a, 2), "the bytes of the values are miscounted");
+    return u.wrong ? kvi_error_set(&a->error, KV_ERR_CORRUPT, u.wrong) : KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>api   the public calls: arguments are checked here, and failures get their words              */
+
+/* All memory but the map's own back to the allocator; nobody else may be inside. */
+KVI_PRIVATE void kvi_art_free_all(kv_art *a)
+{
+    kvi_art_rooms *head = a->rooms ? (kvi_art_rooms *)a->rooms - 1 : NULL;
+    while (a->own_values) {
+        kvi_art_own *own = a->own_values;
+        a->own_values = own->next;
+        kvi_art_put_memory(a, own, sizeof *own + own->size);
+    }
+    a->retired_count = 0;
+    for (size_t number = 1; head && number < head->capacity; number++)
+        if (((kvi_art_room *)a->rooms)[number].base) kvi_art_free_chunk(a, (uint32_t)number);
+    while (head) {
+        kvi_art_rooms *older = head->older;
+        kvi_art_put_memory(a, head, sizeof *head + head->capacity * sizeof(kvi_art_room));
+        head = older;
+    }
+    a->rooms = NULL;
+    a->root = 0;
+    a->room_next = 1;
+    memset(a->pools, 0, sizeof a->pools);
+    a->count = a->key_bytes = a->value_bytes = 0;
+    a->version++;
+}
+
+KVI_PRIVATE kv_status kvi_art_fail(kv_art *a, kv_status s)
+{
+    return s < 0 ? kvi_error_set(&a->error, s, s == KV_ERR_TOO_LARGE ? "a key of more than 65535 bytes, or a value of 1 GiB or more" : NULL) : s;
+}
+KVI_PRIVATE kv_status kvi_art_check_entry(kv_art *a, kv_slice key, kv_slice value)
+{
+    kv_status s = kv_check_key(key);
+    if (s == KV_OK) s = kv_check_value(value);
+    return s == KV_OK ? s : kvi_art_fail(a, s);
+}
+KVI_INLINE bool kvi_art_bad_key(kv_slice key) { return key.size > KV_KEY_SIZE_MAX || (!key.data && key.size); }
+
+KVI_ART_DEFINE kv_status kv_art_get(kv_art *a, kv_slice key, kv_slice *value)
+{
+    if (!a || !value) return KV_ERR_INVALID;
+    if (KVI_UNLIKELY(kvi_art_bad_key(key))) return kvi_art_fail(a, kv_check_key(key));
+    if (KVI_UNLIKELY(a->concurrent)) return kvi_error_set(&a->error, KV_ERR_INVALID, "kv_art_get cannot hold a value of a concurrent map: use kv_art_view");
+    return kvi_art_find(a, key, value) ? KV_OK : KV_NOT_FOUND;
+}
+KVI_ART_DEFINE kv_status kv_art_view(kv_art *a, kv_slice key, kv_visit_fn fn, void *user)
+{
+    kvi_art_pin *pin;
+    kv_slice     value;
+    bool         found;
+    if (!a || !fn) return KV_ERR_INVALID;
+    if (KVI_UNLIKELY(kvi_art_bad_key(key))) return kvi_art_fail(a, kv_check_key(key));
+    pin = kvi_art_enter(a);
+    found = kvi_art_find(a, key, &value);
+    if (found) (void)fn(user, key, value);
+    kvi_art_leave(a, pin);
+    return found ? KV_OK : KV_NOT_FOUND;
+}
+KVI_ART_DEFINE kv_status kv_art_exists(kv_art *a, kv_slice key) { return kv_art_view(a, key, kvi_visit_nothing, NULL); }
+
+KVI_ART_DEFINE kv_status kv_art_set(kv_art *a, kv_slice key, kv_slice value)
+{
+    kv_status s = a ? kvi_art_check_entry(a, key, value) : KV_ERR_INVALID;
+    return s == KV_OK ? kvi_art_fail(a, kvi_art_put(a, key, value, false)) : s;
+}
+KVI_ART_DEFINE kv_status kv_art_insert(kv_art *a, kv_slice key, kv_slice value)
+{
+    kv_status s = a ? kvi_art_check_entry(a, key, value) : KV_ERR_INVALID;
+    return s == KV_OK ? kvi_art_fail(a, kvi_art_put(a, key, value, true)) : s;
+}
+KVI_ART_DEFINE kv_status kv_art_set_u64(kv_art *a, kv_slice key, uint64_t v)
+{
+    uint8_t bytes[8];
+    kvi_store_le64(bytes, v);
+    return kv_art_set(a, key, kv_bytes(bytes, sizeof bytes));
+}
+KVI_ART_DEFINE kv_status kv_art_get_u64(kv_art *a, kv_slice key, uint64_t *v)
+{
+    kvi_art_pin *pin;
+    kv_slice     value;
+    kv_status    s = KV_NOT_FOUND;
+    if (!a || !v) return KV_ERR_INVALID;
+    if (KVI_UNLIKELY(kvi_art_bad_key(key))) return kvi_art_fail(a, kv_check_key(key));
+    pin = kvi_art_enter(a);
+    if (kvi_art_find(a, key, &value)) {
+        s = value.size == 8 ? KV_OK : KV_ERR_WRONG_TYPE;
+        if (s == KV_OK) *v = kvi_load_le64(value.data);
+    }
+    kvi_art_leave(a, pin);
+    return KVI_LIKELY(s >= 0) ? s : kvi_art_fail(a, s);
+}
+KVI_ART_DEFINE kv_status kv_art_delete(kv_art *a, kv_slice key)
+{
+    if (!a) return KV_ERR_INVALID;
+    return kvi_art_fail(a, kvi_art_bad_key(key) ? kv_check_key(key) : kvi_art_delete(a, key));
+}
+
+/* ---- batches ---- */
+
+/* Up to KVI_ART_BATCH lookups at once: each goes one step down in turn, and fetches what it will need
+   in its next. */
+KVI_PRIVATE kv_status kvi_art_get_some(kv_art *a, const kv_slice *keys, uint32_t count, kv_buf *values, kv_status *statuses)
+{
+    uint32_t  refs[KVI_ART_BATCH], depths[KVI_ART_BATCH], active[KVI_ART_BATCH], left = 0, root = kvi_load_u32(&a->root);
+    kv_status worst = KV_OK;
+    for (uint32_t i = 0; i < count; i++) {
+        statuses[i] = kvi_art_bad_key(keys[i]) ? kv_check_key(keys[i]) : KV_NOT_FOUND;
+        if (statuses[i] < 0 && worst == KV_OK) worst = statuses[i];
+        refs[i] = root;
+        depths[i] = 0;
+        if (root && statuses[i] == KV_NOT_FOUND) active[left++] = i;
+    }
+    while (left) {
+        uint32_t still = 0;
+        for (uint32_t k = 0; k < left; k++) {
+            uint32_t i = active[k];
+            kv_slice key = keys[i].data ? keys[i] : kv_bytes("", 0), value;
+            if (!(refs[i] & 1)) {
+                refs[i] = kvi_art_step(a, refs[i], (const uint8_t *)key.data, (uint32_t)key.size, &depths[i]);
+                if (!refs[i]) continue;
+                if (refs[i] & 1) kvi_art_fetch(kvi_art_at(a, refs[i])); else kvi_prefetch(kvi_art_at(a, refs[i]));
+                active[still++] = i;
+            } else if (kvi_art_in_leaf(a, kvi_art_at(a, refs[i]), key, depths[i], &value)) {
+                statuses[i] = kv_buf_assign(&values[i], value);
+                if (statuses[i] < 0 && worst == KV_OK) worst = statuses[i];
+            }
+        }
+        left = still;
+    }
+    return worst;
+}
+KVI_ART_DEFINE kv_status kv_art_batch_get(kv_art *a, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
+{
+    kv_status worst = KV_OK;
+    if (!a || (count && (!keys || !values))) return KV_ERR_INVALID;
+    for (size_t done = 0; done < count; done += KVI_ART_BATCH) {
+        kv_status    own[KVI_ART_BATCH], s;
+        uint32_t     some = count - done < KVI_ART_BATCH ? (uint32_t)(count - done) : KVI_ART_BATCH;
+        kvi_art_pin *pin = kvi_art_enter(a);
+        s = kvi_art_get_some(a, keys + done, some, values + done, statuses ? statuses + done : own);
+        kvi_art_leave(a, pin);
+        if (s < 0 && worst == KV_OK) worst = s;
+    }
+    return kvi_art_fail(a, worst);
+}
+KVI_ART_DEFINE kv_status kv_art_batch_set(kv_art *a, const kv_pair *pairs, size_t count)
+{
+    if (!a || (count && !pairs)) return KV_ERR_INVALID;
+    for (size_t i = 0; i < count; i++) {
+        kv_status s = kv_art_set(a, pairs[i].key, pairs[i].value);
+        if (s < 0) return s;
+    }
+    return KV_OK;
+}
+KVI_ART_DEFINE kv_status kv_art_batch_delete(kv_art *a, const kv_slice *keys, size_t count)
+{
+    if (!a || (count && !keys)) return KV_ERR_INVALID;
+    for (size_t i = 0; i < count; i++) {
+        kv_status s = kv_art_delete(a, keys[i]);
+        if (s < 0) return s;
+    }
+    return KV_OK;
+}
+
+/* ---- entries that the map has to spell ---- */
+
+/* Keep key and value for the caller: in turn in one of the results where others may be writing. */
+KVI_PRIVATE kv_status kvi_art_result(kv_art *a, kv_slice key, kv_slice value, kv_pair *entry)
+{
+    kv_buf   *b = &a->results[a->concurrent ? kvi_add_u32(&a->result_next, 1) % KV_ART_RESULTS : 0];
+    size_t    size = key.size + (a->concurrent ? value.size : 0);
+    kv_status s;
+    b->allocator = a->allocator;
+    s = kv_buf_reserve(b, size + 1);
+    if (s < 0) return s;
+    kvi_copy(b->data, key.data, key.size);
+    if (a->concurrent) {
+        kvi_copy((uint8_t *)b->data + key.size, value.data, value.size);
+        value.data = (uint8_t *)b->data + key.size;
+    }
+    entry->key = kv_bytes(b->data, key.size);
+    entry->value = value;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_art_edge_entry(kv_art *a, bool first, kv_pair *entry)
+{
+    kvi_art_walk w;
+    kvi_art_pin *pin;
+    kv_status    s;
+    if (!a || !entry) return KV_ERR_INVALID;
+    pin = kvi_art_enter(a);
+    kvi_art_walk_init(&w, a);
+    s = first ? kvi_art_walk_seek(&w, kv_bytes(NULL, 0), true) : kvi_art_walk_last(&w);
+    if (s == KV_OK) {
+        kvi_art_walk_spell(&w);
+        s = kvi_art_result(a, kv_bytes(w.key, w.size), kvi_art_walk_value(&w), entry);
+    } else if (s == KV_END) s = KV_NOT_FOUND;
+    kvi_art_walk_done(&w);
+    kvi_art_leave(a, pin);
+    return kvi_art_fail(a, s);
+}
+KVI_ART_DEFINE kv_status kv_art_min(kv_art *a, kv_pair *entry) { return kvi_art_edge_entry(a, true, entry); }
+KVI_ART_DEFINE kv_status kv_art_max(kv_art *a, kv_pair *entry) { return kvi_art_edge_entry(a, false, entry); }
+
+/* The longest tail in a leaf that q begins with: going back from where q is or would be, with the
+   bytes that each entry has in common with q. KVI_ART_LEAF_MAX: none. */
+KVI_PRIVATE uint32_t kvi_art_leaf_prefix(const kvi_art_leaf *l, const uint8_t *q, uint32_t size)
+{
+    kvi_art_item items[KVI_ART_ITEMS];
+    kvi_art_spot spot;
+    uint32_t     common, i;
+    kvi_art_leaf_find(l, q, size, &spot);
+    if (spot.found) return spot.index;
+    common = spot.before;
+    if (!spot.index) return KVI_ART_LEAF_MAX;
+    (void)kvi_art_items_of(l, items);
+    for (i = spot.index; i-- > 0;) {
+        if (items[i].size <= common) return i;
+        if (items[i].lcp < common) common = items[i].lcp;
+    }
+    return KVI_ART_LEAF_MAX;
+}
+KVI_PRIVATE kv_status kvi_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry)
+{
+    const uint8_t *bytes = (const uint8_t *)key.data;
+    uint32_t       size = (uint32_t)key.size, ref = kvi_load_u32(&a->root), depth = 0, best_size = 0, best_code = 0, i;
+    const uint8_t *best = NULL;
+    kvi_art_leaf   l;
+    while (ref) {
+        if (ref & 1) {
+            kvi_art_leaf_open(&l, kvi_art_at(a, ref));
+            i = kvi_art_leaf_prefix(&l, bytes + depth, size - depth);
+            if (i < l.count) { best = kvi_art_leaf_value(&l, i, &best_code); best_size = depth + kvi_art_tail_size(&l, i); }
+            break;
+        } else {
+            const kvi_art_inner *n = kvi_art_inner_at(a, ref);
+            uint32_t             at = depth + n->prefix_size;
+            ref = kvi_art_step(a, ref, bytes, size, &depth);
+            if (depth >= at && n->count && kvi_art_keys(n)[0] == 0 && kvi_load_u32(kvi_art_refs(n)) & 1) {     /* the key that ends here */
+                kvi_art_leaf_open(&l, kvi_art_at(a, kvi_load_u32(kvi_art_refs(n))));
+                if (l.flags & KVI_ART_FIRST_EMPTY) { best = kvi_art_leaf_value(&l, 0, &best_code); best_size = at; }
+            }
+        }
+    }
+    if (!best) return KV_NOT_FOUND;
+    entry->key = kv_bytes(bytes, best_size);
+    entry->value = kvi_art_value(a, best, best_code);
+    return KV_OK;
+}
+KVI_ART_DEFINE kv_status kv_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry)
+{
+    kvi_art_pin *pin;
+    kv_pair      found;
+    kv_status    s;
+    if (!a || !entry) return KV_ERR_INVALID;
+    if (kvi_art_bad_key(key)) return kvi_art_fail(a, kv_check_key(key));
+    if (!key.data) key.data = "";
+    pin = kvi_art_enter(a);
+    s = kvi_art_longest_prefix(a, key, &found);
+    if (s == KV_OK && a->concurrent) {
+        kv_slice prefix = found.key;
+        s = kvi_art_result(a, kv_bytes(NULL, 0), found.value, &found);
+        found.key = prefix;
+    }
+    kvi_art_leave(a, pin);
+    if (s == KV_OK) *entry = found;
+    return kvi_art_fail(a, s);
+}
+
+/* ---- ranges ---- */
+
+KVI_ART_DEFINE kv_status kv_art_scan(kv_art *a, const kv_range *r, kv_visit_fn fn, void *user)
+{
+    if (!a || !fn || kvi_check_range(r) < 0) return KV_ERR_INVALID;
+    return kvi_art_fail(a, kvi_art_scan(a, r, fn, user));
+}
+KVI_ART_DEFINE kv_status kv_art_iter_open(kv_art *a, const kv_range *r, kv_iter **i)
+{
+    return kv_iter_open(kv_art_store(a), r, i);
+}
+KVI_ART_DEFINE kv_status kv_art_delete_range(kv_art *a, const kv_range *r, uint64_t *deleted)
+{
+    uint64_t gone = 0;
+    if (!a || kvi_check_range(r) < 0) { if (deleted) *deleted = 0; return KV_ERR_INVALID; }
+    if (!deleted) deleted = &gone;
+    return kvi_art_fail(a, kvi_art_delete_range(a, r, deleted));
+}
+KVI_ART_DEFINE kv_status kv_art_count_range(kv_art *a, const kv_range *r, uint64_t *count)
+{
+    if (!a || !count || kvi_check_range(r) < 0) return KV_ERR_INVALID;
+    return kvi_art_fail(a, kvi_art_count_range(a, r, count));
+}
+KVI_ART_DEFINE uint64_t kv_art_count(const kv_art *a) { return a ? kvi_art_total(a, 0) : 0; }
+KVI_ART_DEFINE void kv_art_clear(kv_art *a)
+{
+    uint64_t gone;
+    if (!a) return;
+    if (a->concurrent) (void)kvi_art_delete_range(a, NULL, &gone);
+    else kvi_art_free_all(a);
+}
+KVI_ART_DEFINE kv_status kv_art_check(const kv_art *a) { return a ? kvi_art_check((kv_art *)(uintptr_t)a) : KV_ERR_INVALID; }
+KVI_ART_DEFINE kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats)
+{
+    kvi_art_audit u;
+    kv_status     s;
+    if (!a || !stats) return KV_ERR_INVALID;
+    memset(&u, 0, sizeof u);
+    u.art = a;
+    s = kvi_art_audit_run(&u);
+    if (s < 0) return s;
+    kvi_art_check_pools(&u);
+    u.stats.memory_bytes = a->memory_bytes;
+    for (uint32_t i = 0; i < a->retired_count; i++) {
+        const kvi_art_retired *r = &a->retired[(a->retired_first + i) % a->retired_capacity];
+        if (r->was == KVI_ART_WAS_LEAF) u.stats.retired_bytes += kvi_art_leaf_granules(kvi_art_at(a, r->ref)) * (uint64_t)KVI_ART_GRANULE;
+        else if (r->was == KVI_ART_WAS_INNER) u.stats.retired_bytes += kvi_art_inner_bytes(kvi_art_inner_at(a, r->ref));
+    }
+    *stats = u.stats;
+    return KV_OK;
+}
+
+/* ---- the store ---- */
+
+KVI_INLINE kv_art *kvi_art_of(kv_store *s) { return (kv_art *)(void *)s; }
+KVI_PRIVATE kv_status kvi_art_op_get(kv_store *s, kv_slice key, kv_buf *value)
+{
+    kv_art       *a = kvi_art_of(s);
+    kvi_art_pin  *pin;
+    kv_slice      found;
+    kv_status     status = KV_NOT_FOUND;
+    if (kvi_art_bad_key(key)) return kvi_art_fail(a, kv_check_key(key));
+    pin = kvi_art_enter(a);
+    if (kvi_art_find(a, key, &found)) status = kv_buf_assign(value, found);
+    kvi_art_leave(a, pin);
+    return kvi_art_fail(a, status);
+}
+KVI_PRIVATE kv_status kvi_art_op_set(kv_store *s, kv_slice key, kv_slice value) { return kv_art_set(kvi_art_of(s), key, value); }
+KVI_PRIVATE kv_status kvi_art_op_remove(kv_store *s, kv_slice key)
+{
+    kv_status status = kv_art_delete(kvi_art_of(s), key);
+    return status == KV_NOT_FOUND ? KV_OK : status;
+}
+KVI_PRIVATE kv_status kvi_art_op_view(kv_store *s, kv_slice key, kv_visit_fn visit, void *user) { return kv_art_view(kvi_art_of(s), key, visit, user); }
+KVI_PRIVATE kv_status kvi_art_op_batch_get(kv_store *s, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
+{
+    return kv_art_batch_get(kvi_art_of(s), keys, count, values, statuses);
+}
+KVI_PRIVATE kv_status kvi_art_op_scan(kv_store *s, const kv_range *range, kv_visit_fn visit, void *user) { return kv_art_scan(kvi_art_of(s), range, visit, user); }
+KVI_PRIVATE kv_status kvi_art_op_count(kv_store *s, const kv_range *range, uint64_t *count) { return kv_art_count_range(kvi_art_of(s), range, count); }
+KVI_PRIVATE kv_status kvi_art_op_close(kv_store *s) { kv_art_close(kvi_art_of(s)); return KV_OK; }
+KVI_PRIVATE kv_status kvi_art_op_stats(kv_store *s, kv_stats *stats)
+{
+    kv_art *a = kvi_art_of(s);
+    stats->keys = kvi_art_total(a, 0);
+    stats->key_bytes = kvi_art_total(a, 1);
+    stats->value_bytes = kvi_art_total(a, 2);
+    kvi_art_memory_lock(a);
+    stats->memory_bytes = a->memory_bytes;
+    kvi_art_memory_unlock(a);
+    return KV_OK;
+}
+KVI_PRIVATE const char *kvi_art_op_last_error(const kv_store *s) { return kvi_error_text(&((const kv_art *)(const void *)s)->error); }
+
+KVI_ART_DEFINE kv_status kv_art_open(const kv_art_options *o, kv_art **a)
+{
+    static const kv_store_ops ops = {
+        kvi_art_op_get, kvi_art_op_set, kvi_art_op_remove, NULL, kvi_art_op_view, kvi_art_op_batch_get, NULL, NULL,
+        kvi_art_op_scan, kvi_art_op_count, kvi_art_cursor_open, NULL, kvi_art_op_close, kvi_art_op_stats, kvi_art_op_last_error
+    };
+    kv_allocator allocator = kvi_allocator_or_default(o ? &o->allocator : NULL);
+    kv_art      *map;
+    if (!a) return KV_ERR_INVALID;
+    *a = NULL;
+#if !KVI_THREADS
+    if (o && o->concurrent) return KV_ERR_UNSUPPORTED;
+#endif
+    map = (kv_art *)kvi_alloc_zero(&allocator, sizeof *map);
+    if (!map) return KV_ERR_NO_MEMORY;
+    map->allocator = allocator;
+    map->memory_bytes = sizeof *map;
+    map->store.ops = &ops;
+    map->store.name = "art";
+    map->store.caps = KV_CAP_ORDERED | KV_CAP_WRITE;
+    map->room_next = 1;
+    map->epoch = 1;
+    if (o && o->concurrent) {
+        map->pins = (kvi_art_pin *)kvi_alloc_zero(&allocator, KVI_ART_PINS * sizeof *map->pins);
+        if (!map->pins) { kvi_free(&allocator, map, sizeof *map); return KV_ERR_NO_MEMORY; }
+        map->memory_bytes += KVI_ART_PINS * sizeof *map->pins;
+        map->store.caps |= KV_CAP_THREADS;
+        map->concurrent = true;
+    }
+    *a = map;
+    return KV_OK;
+}
+KVI_ART_DEFINE void kv_art_close(kv_art *a)
+{
+    kv_allocator allocator;
+    if (!a) return;
+    allocator = a->allocator;
+    kvi_art_free_all(a);
+    for (uint32_t i = 0; i < KV_ART_RESULTS; i++) kv_buf_free(&a->results[i]);
+    kvi_free(&allocator, a->retired, a->retired_capacity * sizeof *a->retired);
+    kvi_free(&allocator, a->pins, KVI_ART_PINS * sizeof *a->pins);
+    kvi_free(&allocator, a, sizeof *a);
+}
+KVI_ART_DEFINE kv_store *kv_art_store(kv_art *a) { return a ? &a->store : NULL; }
+
+#endif /* KV_ART_IMPLEMENTATION */
+
+/* MIT License
+
+   Copyright (c) 2026 the kv authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+   associated documentation files (the "Software"), to deal in the Software without restriction,
+   including without limitation the rights to use, copy, modify, merge, publish, distribute,
+   sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all copies or
+   substantial portions of the Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+   NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+   OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

@@ -1,0 +1,579 @@
+/* unit_art.c
+   Goal: each promise of kv_art.h on its own: arguments and statuses, every size of node crossed both
+   ways, keys that are prefixes of others, values of every size, memory that is reused and given back,
+   fixed memory that fills up, failures that change nothing, cursors over a map that is written.
+   Method: small deterministic cases, kv_art_check after every phase; an allocator that counts and
+   fails on order. The comparison with a model over random histories is in model_art.c. */
+#define KV_ART_IMPLEMENTATION
+#include "../../kv_art.h"
+#include "../kv_test.h"
+
+static kv_art *open_map(void)
+{
+    kv_art *map = NULL;
+    CHECK_OK(kv_art_open(NULL, &map));
+    return map;
+}
+static bool sound(kv_art *map)
+{
+    kv_status s = kv_art_check(map);
+    if (s < 0) fprintf(stderr, "check: %s\n", kv_last_error(kv_art_store(map)));
+    return CHECK_OK(s);
+}
+static kv_slice number_key(uint32_t n, char *out)
+{
+    for (int i = 0; i < 4; i++) out[i] = (char)(n >> (24 - 8 * i));
+    return kv_bytes(out, 4);
+}
+static bool has_u64(kv_art *map, kv_slice key, uint64_t wanted)
+{
+    uint64_t v = ~wanted;
+    return CHECK_OK(kv_art_get_u64(map, key, &v)) && CHECK_EQ(v, wanted);
+}
+
+TEST(art_open, arguments)
+{
+    kv_art        *map;
+    kv_art_options o;
+    kv_slice       v;
+    kv_pair        e;
+    kv_art_stats_t stats;
+    static char    long_key[65537];
+    CHECK_STATUS(kv_art_open(NULL, NULL), KV_ERR_INVALID);
+    kv_art_close(NULL);
+    CHECK(kv_art_store(NULL) == NULL);
+    CHECK_EQ(kv_art_count(NULL), 0);
+    CHECK_STATUS(kv_art_get(NULL, KV_STR("a"), &v), KV_ERR_INVALID);
+    memset(&o, 0, sizeof o);
+    CHECK_OK(kv_art_open(&o, &map));
+    CHECK_STATUS(kv_art_get(map, KV_STR("a"), NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_art_get(map, kv_bytes(NULL, 3), &v), KV_ERR_INVALID);
+    CHECK_STATUS(kv_art_get(map, kv_bytes(long_key, 65536), &v), KV_ERR_TOO_LARGE);
+    CHECK(kv_last_error(kv_art_store(map))[0] != 0);
+    CHECK_STATUS(kv_art_set(map, kv_bytes(long_key, 65536), KV_STR("")), KV_ERR_TOO_LARGE);
+    CHECK_STATUS(kv_art_set(map, KV_STR("a"), kv_bytes(long_key, (size_t)KV_VALUE_SIZE_MAX + 1)), KV_ERR_TOO_LARGE);
+    CHECK_STATUS(kv_art_set(map, KV_STR("a"), kv_bytes(NULL, 1)), KV_ERR_INVALID);
+    CHECK_STATUS(kv_art_delete(map, KV_STR("a")), KV_NOT_FOUND);
+    CHECK_OK(kv_delete(kv_art_store(map), KV_STR("a")));
+    CHECK_STATUS(kv_art_view(map, KV_STR("a"), NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_art_scan(map, NULL, NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_art_min(map, &e), KV_NOT_FOUND);
+    CHECK_STATUS(kv_art_max(map, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_art_longest_prefix(map, KV_STR("x"), &e), KV_NOT_FOUND);
+    CHECK_STATUS(kv_art_iter_open(map, NULL, NULL), KV_ERR_INVALID);
+    CHECK_OK(kv_art_stats(map, &stats));
+    CHECK_EQ(stats.keys, 0);
+    CHECK(strcmp(kv_store_name(kv_art_store(map)), "art") == 0);
+    CHECK_EQ(kv_store_caps(kv_art_store(map)), KV_CAP_ORDERED | KV_CAP_WRITE);
+    sound(map);
+    kv_art_close(map);
+}
+
+TEST(art_get, u64_and_bytes_are_the_same)
+{
+    kv_art  *map = open_map();
+    kv_slice v;
+    uint64_t n;
+    CHECK_OK(kv_art_set_u64(map, KV_STR("n"), UINT64_C(0x0102030405060708)));
+    CHECK_OK(kv_art_get(map, KV_STR("n"), &v));
+    CHECK_BYTES(v, KV_STR("\10\7\6\5\4\3\2\1"));
+    CHECK_OK(kv_art_set(map, KV_STR("s"), KV_STR("seven..")));
+    CHECK_STATUS(kv_art_get_u64(map, KV_STR("s"), &n), KV_ERR_WRONG_TYPE);
+    CHECK_STATUS(kv_art_get_u64(map, KV_STR("t"), &n), KV_NOT_FOUND);
+    CHECK_STATUS(kv_art_insert(map, KV_STR("s"), KV_STR("other")), KV_EXISTS);
+    CHECK_OK(kv_art_get(map, KV_STR("s"), &v));
+    CHECK_BYTES(v, KV_STR("seven.."));
+    CHECK_OK(kv_art_exists(map, KV_STR("s")));
+    CHECK_STATUS(kv_art_exists(map, KV_STR("")), KV_NOT_FOUND);
+    CHECK_OK(kv_art_set(map, kv_bytes(NULL, 0), kv_bytes(NULL, 0)));
+    CHECK_OK(kv_art_get(map, kv_bytes(NULL, 0), &v));
+    CHECK_EQ(v.size, 0);
+    sound(map);
+    kv_art_close(map);
+}
+
+TEST(art_nodes, all_one_byte_keys)
+{
+    kv_art *map = open_map();
+    char    k;
+    for (int i = 0; i < 256; i++) {
+        k = (char)(i * 37);
+        CHECK_OK(kv_art_set_u64(map, kv_bytes(&k, 1), (uint8_t)k));
+        sound(map);
+    }
+    CHECK_OK(kv_art_set_u64(map, KV_STR(""), 1000));
+    for (int i = 0; i < 256; i++) { k = (char)i; has_u64(map, kv_bytes(&k, 1), (uint64_t)i); }
+    has_u64(map, KV_STR(""), 1000);
+    CHECK_EQ(kv_art_count(map), 257);
+    for (int i = 0; i < 256; i++) {
+        k = (char)(i * 91);
+        CHECK_OK(kv_art_delete(map, kv_bytes(&k, 1)));
+        sound(map);
+    }
+    has_u64(map, KV_STR(""), 1000);
+    CHECK_EQ(kv_art_count(map), 1);
+    kv_art_close(map);
+}
+
+/* Below each first byte more keys than a leaf holds, so that every edge ends in an inner node: the root
+   goes from 2 edges to 256 and back, through every kind. */
+TEST(art_nodes, every_size_both_ways)
+{
+    kv_art        *map = open_map();
+    kv_art_stats_t stats;
+    char           k[4];
+    bool           seen[4] = { false, false, false, false };
+    for (uint32_t first = 0; first < 256; first++) {
+        for (uint32_t i = 0; i < 40; i++) CHECK_OK(kv_art_set_u64(map, number_key(first * 113 << 24 | i << 8, k), i));
+        sound(map);
+        CHECK_OK(kv_art_stats(map, &stats));
+        for (int kind = 0; kind < 4; kind++) if (stats.inner_nodes[kind]) seen[kind] = true;
+    }
+    for (int kind = 0; kind < 4; kind++) CHECK(seen[kind]);
+    CHECK_OK(kv_art_set_u64(map, KV_STR(""), 7));           /* the key that ends at the root, before an edge with key 0 */
+    has_u64(map, KV_STR(""), 7);
+    sound(map);
+    for (uint32_t first = 0; first < 256; first++) for (uint32_t i = 0; i < 40; i++) has_u64(map, number_key(first << 24 | i << 8, k), i);
+    for (uint32_t first = 0; first < 256; first++) {
+        for (uint32_t i = 0; i < 40; i++) CHECK_OK(kv_art_delete(map, number_key(first * 57 << 24 | i << 8, k)));
+        sound(map);
+    }
+    has_u64(map, KV_STR(""), 7);
+    CHECK_OK(kv_art_stats(map, &stats));
+    CHECK_EQ(stats.inner_nodes[0] + stats.inner_nodes[1] + stats.inner_nodes[2] + stats.inner_nodes[3], 0);
+    CHECK_EQ(stats.leaves, 1);
+    kv_art_close(map);
+}
+
+/* Keys of 10 KB and of 64 KB that differ late: inner nodes with long prefixes. */
+TEST(art_keys, long_common_prefixes)
+{
+    static char key[65536];
+    kv_art     *map = open_map();
+    kv_slice    v;
+    memset(key, 'p', sizeof key);
+    for (uint32_t i = 0; i < 300; i++) {
+        number_key(i * 7919u, key + 10240);
+        CHECK_OK(kv_art_set_u64(map, kv_bytes(key, 10244), i));
+    }
+    sound(map);
+    for (uint32_t i = 0; i < 300; i++) {
+        number_key(i * 7919u, key + 10240);
+        has_u64(map, kv_bytes(key, 10244), i);
+    }
+    memset(key, 0, sizeof key);
+    for (uint32_t i = 0; i < 40; i++) { key[65534] = (char)i; CHECK_OK(kv_art_set(map, kv_bytes(key, 65535), kv_bytes(key + 65534, 1))); }
+    sound(map);
+    for (uint32_t i = 0; i < 40; i++) {
+        key[65534] = (char)i;
+        CHECK_OK(kv_art_get(map, kv_bytes(key, 65535), &v));
+        CHECK_BYTES(v, kv_bytes(key + 65534, 1));
+    }
+    CHECK_STATUS(kv_art_get(map, kv_bytes(key, 65534), &v), KV_NOT_FOUND);
+    kv_art_close(map);
+}
+
+static bool count_visit(void *user, kv_slice key, kv_slice value)
+{
+    (void)key; (void)value;
+    ++*(size_t *)user;
+    return true;
+}
+typedef struct order_visit { char last[65536]; size_t last_size, count; bool ok, down; } order_visit;
+static bool visit_in_order(void *user, kv_slice key, kv_slice value)
+{
+    order_visit *o = (order_visit *)user;
+    (void)value;
+    if (o->count) {
+        int order = kv_compare(kv_bytes(o->last, o->last_size), key);
+        if (o->down ? order <= 0 : order >= 0) o->ok = false;
+    }
+    kvi_copy(o->last, key.data, key.size);
+    o->last_size = key.size;
+    o->count++;
+    return true;
+}
+static order_visit in_order;
+
+/* Each key is a prefix of the next: one inner node for each, deeper than a walk remembers. */
+TEST(art_keys, as_deep_as_it_gets)
+{
+    static char key[65536];
+    kv_art     *map = open_map();
+    kv_art_stats_t stats;
+    kv_pair     e;
+    kv_range    r;
+    uint32_t    deep = 3000;
+    memset(key, 'a', sizeof key);
+    for (uint32_t i = 0; i <= deep; i++) CHECK_OK(kv_art_set_u64(map, kv_bytes(key, i), i));
+    sound(map);
+    CHECK_OK(kv_art_stats(map, &stats));
+    CHECK(stats.height > 100);
+    for (uint32_t i = 0; i <= deep; i += 7) has_u64(map, kv_bytes(key, i), i);
+    for (int down = 0; down < 2; down++) {
+        memset(&in_order, 0, sizeof in_order);
+        memset(&r, 0, sizeof r);
+        in_order.ok = true;
+        r.reverse = in_order.down = down == 1;
+        CHECK_OK(kv_art_scan(map, &r, visit_in_order, &in_order));
+        CHECK(in_order.ok);
+        CHECK_EQ(in_order.count, deep + 1);
+    }
+    CHECK_OK(kv_art_longest_prefix(map, kv_bytes(key, 65535), &e));
+    CHECK_EQ(e.key.size, deep);
+    key[2000] = 'b';
+    CHECK_OK(kv_art_longest_prefix(map, kv_bytes(key, 9000), &e));
+    CHECK_EQ(e.key.size, 2000);
+    key[2000] = 'a';
+    for (uint32_t i = 0; i <= deep; i++) CHECK_OK(kv_art_delete(map, kv_bytes(key, i * 7919u % (deep + 1))));
+    CHECK_EQ(kv_art_count(map), 0);
+    sound(map);
+    kv_art_close(map);
+}
+
+TEST(art_values, every_size_and_back)
+{
+    static const size_t sizes[] = { 0, 1, 8, 127, 128, 129, 255, 4000, 32767, 32768, 32769, 200000, 1 };
+    static char         value[200000];
+    kv_art_options      o;
+    test_memory         heap;
+    kv_art             *map;
+    kv_slice            v;
+    kv_stats            stats;
+    char                k[4];
+    memset(&heap, 0, sizeof heap);
+    memset(&o, 0, sizeof o);
+    o.allocator = test_allocator(&heap);
+    CHECK_OK(kv_art_open(&o, &map));
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (uint32_t n = 0; n < 50; n++) {
+            memset(value, (int)(n + i), sizes[i]);
+            CHECK_OK(kv_art_set(map, number_key(n, k), kv_bytes(value, n % 3 ? sizes[i] : sizes[i] / 2)));
+        }
+        sound(map);
+        for (uint32_t n = 0; n < 50; n++) {
+            memset(value, (int)(n + i), sizes[i]);
+            CHECK_OK(kv_art_get(map, number_key(n, k), &v));
+            CHECK_BYTES(v, kv_bytes(value, n % 3 ? sizes[i] : sizes[i] / 2));
+        }
+        CHECK_OK(kv_store_stats(kv_art_store(map), &stats));
+        CHECK_EQ(stats.keys, 50);
+        CHECK_EQ(stats.key_bytes, 200);
+        CHECK_EQ(stats.value_bytes, 33 * sizes[i] + 17 * (sizes[i] / 2));
+        CHECK(stats.memory_bytes <= heap.live_bytes && stats.memory_bytes + 4096 > heap.live_bytes);
+    }
+    kv_art_clear(map);
+    CHECK_EQ(kv_art_count(map), 0);
+    CHECK_OK(kv_store_stats(kv_art_store(map), &stats));
+    CHECK(stats.memory_bytes < 8192);
+    CHECK_OK(kv_art_set(map, KV_STR("a"), kv_bytes(value, 100000)));
+    kv_art_close(map);
+    CHECK_EQ(heap.live_bytes, 0);
+}
+
+/* A value may be a slice of the map itself, also when the leaf it lies in splits on the way. */
+TEST(art_values, may_come_from_the_map)
+{
+    kv_art  *map = open_map();
+    kv_slice v;
+    char     k[4];
+    CHECK_OK(kv_art_set(map, number_key(0, k), KV_STR("a value of some size, not a number")));
+    for (uint32_t n = 1; n < 500; n++) {
+        CHECK_OK(kv_art_get(map, number_key((n * 7) % n, k), &v));
+        CHECK_OK(kv_art_set(map, number_key(n, k), v));
+    }
+    for (uint32_t n = 0; n < 500; n++) {
+        CHECK_OK(kv_art_get(map, number_key(n, k), &v));
+        CHECK_BYTES(v, KV_STR("a value of some size, not a number"));
+    }
+    sound(map);
+    kv_art_close(map);
+}
+
+TEST(art_memory, rounds_do_not_grow)
+{
+    test_memory    heap;
+    kv_art_options o;
+    kv_art        *map;
+    static char    key[65536];
+    size_t         after_first = 0, empty = 0;
+    memset(&heap, 0, sizeof heap);
+    memset(&o, 0, sizeof o);
+    o.allocator = test_allocator(&heap);
+    CHECK_OK(kv_art_open(&o, &map));
+    empty = heap.live_bytes;
+    for (int round = 0; round < 20; round++) {
+        for (uint64_t i = 0; i < 5000; i++) CHECK_OK(kv_art_set_u64(map, test_key(TEST_KEYS_TEXT, i, key), i));
+        for (uint64_t i = 0; i < 5000; i++) CHECK_OK(kv_art_set(map, test_key(TEST_KEYS_BYTES, i, key), kv_bytes(key, (size_t)(i % 300))));
+        if (round == 0) { sound(map); after_first = heap.live_bytes; }
+        CHECK(heap.live_bytes <= after_first + after_first / 10);
+        for (uint64_t i = 0; i < 5000; i++) {
+            kv_status s = kv_art_delete(map, test_key(TEST_KEYS_TEXT, (i * 977) % 5000, key));
+            CHECK(s == KV_OK || s == KV_NOT_FOUND);
+            s = kv_art_delete(map, test_key(TEST_KEYS_BYTES, (i * 1013) % 5000, key));
+            CHECK(s == KV_OK || s == KV_NOT_FOUND);
+        }
+        CHECK_EQ(kv_art_count(map), 0);
+        CHECK(heap.live_bytes <= empty + 4096);
+    }
+    kv_art_close(map);
+    CHECK_EQ(heap.live_bytes, 0);
+}
+
+/* 64 KB that fill up: refused cleanly, all readable, deletes work while full, and it goes on. */
+TEST(art_memory, fixed_memory_fills_up)
+{
+    static unsigned char memory[65536];
+    static char    key[65536];
+    kv_arena       arena;
+    kv_art_options o;
+    kv_art        *map;
+    kv_pair        e;
+    uint64_t       count = 0, first_count = 0;
+    kv_status      s;
+    memset(&o, 0, sizeof o);
+    o.allocator = kv_arena_init(&arena, memory, sizeof memory);
+    if (!CHECK_OK(kv_art_open(&o, &map))) return;
+    for (int round = 0; round < 5; round++) {
+        for (count = 0; (s = kv_art_set_u64(map, test_key(TEST_KEYS_INTEGERS, count, key), count)) == KV_OK; count++) {}
+        CHECK_STATUS(s, KV_ERR_NO_MEMORY);
+        if (round == 0) first_count = count;
+        CHECK(count >= first_count * 9 / 10);
+        CHECK_EQ(kv_art_count(map), count);
+        sound(map);
+        for (uint64_t i = 0; i < count; i++) has_u64(map, test_key(TEST_KEYS_INTEGERS, i, key), i);
+        for (uint64_t i = 0; i < count; i += 2) CHECK_OK(kv_art_delete(map, test_key(TEST_KEYS_INTEGERS, i, key)));
+        sound(map);
+        CHECK_OK(kv_art_set_u64(map, KV_STR("one more"), 1));
+        CHECK_OK(kv_art_min(map, &e));
+        CHECK_OK(kv_art_delete(map, KV_STR("one more")));
+        for (uint64_t i = 1; i < count; i += 2) CHECK_OK(kv_art_delete(map, test_key(TEST_KEYS_INTEGERS, i, key)));
+        CHECK_EQ(kv_art_count(map), 0);
+    }
+    printf("    64 KB hold %u entries of 16 bytes\n", (unsigned)first_count);
+    CHECK(first_count > 2000);
+    kv_art_close(map);
+    CHECK_EQ(arena.used_bytes, 0);
+}
+
+/* One history, with the n-th allocation failing, n = 1, 2, 3...: the call says so, and the map holds
+   what it held. */
+static bool failing_history(kv_art *map, size_t steps, bool *failed)
+{
+    static char key[65536], value[40000];
+    memset(value, 'v', sizeof value);
+    for (uint64_t i = 0; i < steps; i++) {
+        test_key_kind kind = i % 3 == 0 ? TEST_KEYS_TINY : i % 3 == 1 ? TEST_KEYS_TEXT : TEST_KEYS_INTEGERS;
+        kv_slice      k = test_key(kind, i * 7 % steps, key);
+        uint64_t      before = kv_art_count(map);
+        bool          was = kv_art_exists(map, k) == KV_OK;
+        kv_status     s;
+        if (i % 5 == 4) {
+            s = kv_art_delete(map, k);
+            if (s == KV_NOT_FOUND) s = KV_OK;
+        } else s = kv_art_set(map, k, kv_bytes(value, i % 11 == 0 ? 300 : i % 101 == 0 ? 33000 : 8));
+        if (s == KV_OK) continue;
+        *failed = true;
+        return CHECK_STATUS(s, KV_ERR_NO_MEMORY) && CHECK_EQ(kv_art_count(map), before) && CHECK_EQ(kv_art_exists(map, k) == KV_OK, was) && sound(map);
+    }
+    return true;
+}
+TEST(art_memory, every_allocation_may_fail)
+{
+    for (int concurrent = 0; concurrent < 2; concurrent++)
+        for (size_t n = 1; n < 3000; n++) {
+            test_memory    heap;
+            kv_art_options o;
+            kv_art        *map;
+            bool           failed = false;
+            kv_status      s;
+            memset(&heap, 0, sizeof heap);
+            memset(&o, 0, sizeof o);
+            o.allocator = test_allocator(&heap);
+            o.concurrent = concurrent == 1;
+            heap.fail_at = n;
+            heap.fail_after = n % 2 == 0;
+            s = kv_art_open(&o, &map);
+            if (s == KV_OK) {
+                if (!failing_history(map, 3000, &failed)) { fprintf(stderr, "at allocation %zu\n", n); kv_art_close(map); return; }
+                heap.fail_at = 0;
+                CHECK_OK(kv_art_set(map, KV_STR("after"), KV_STR("it works again")));
+                if (n % 16 == 0) sound(map);
+                kv_art_close(map);
+            } else CHECK_STATUS(s, KV_ERR_NO_MEMORY);
+            CHECK_EQ(heap.live_bytes, 0);
+            if (!failed && !heap.failed) break;
+        }
+}
+
+TEST(art_range, scan_limits_and_callbacks)
+{
+    kv_art  *map = open_map();
+    kv_range r;
+    size_t   seen = 0;
+    uint64_t n = 0;
+    char     k[4];
+    for (uint32_t i = 0; i < 1000; i++) CHECK_OK(kv_art_set_u64(map, number_key(i, k), i));
+    CHECK_OK(kv_art_scan(map, NULL, count_visit, &seen));
+    CHECK_EQ(seen, 1000);
+    memset(&r, 0, sizeof r);
+    r.prefix = kv_bytes("\0\0\1", 3);
+    seen = 0;
+    CHECK_OK(kv_art_scan(map, &r, count_visit, &seen));
+    CHECK_EQ(seen, 256);
+    CHECK_OK(kv_art_count_range(map, &r, &n));
+    CHECK_EQ(n, 256);
+    r.limit = 10;
+    CHECK_OK(kv_art_count_range(map, &r, &n));
+    CHECK_EQ(n, 10);
+    r.limit = 0;
+    r.to = kv_bytes("", 0);                     /* empty, but there: nothing */
+    CHECK_OK(kv_art_count_range(map, &r, &n));
+    CHECK_EQ(n, 0);
+    memset(&r, 0, sizeof r);
+    r.from = number_key(990, k);
+    CHECK_OK(kv_art_delete_range(map, &r, &n));
+    CHECK_EQ(n, 10);
+    memset(&r, 0, sizeof r);
+    r.limit = 90;
+    r.reverse = true;
+    CHECK_OK(kv_art_delete_range(map, &r, NULL));
+    CHECK_EQ(kv_art_count(map), 900);
+    CHECK_STATUS(kv_art_exists(map, number_key(900, k)), KV_NOT_FOUND);
+    CHECK_OK(kv_art_exists(map, number_key(899, k)));
+    sound(map);
+    CHECK_OK(kv_art_delete_range(map, NULL, &n));
+    CHECK_EQ(n, 900);
+    CHECK_EQ(kv_art_count(map), 0);
+    sound(map);
+    kv_art_close(map);
+}
+
+/* A scan whose callback deletes the entry it was given, and one that inserts behind itself. */
+typedef struct writing { kv_art *map; size_t seen; } writing;
+static bool delete_visit(void *user, kv_slice key, kv_slice value)
+{
+    writing *w = (writing *)user;
+    char     k[8];
+    (void)value;
+    memcpy(k, key.data, key.size);
+    w->seen++;
+    return CHECK_OK(kv_art_delete(w->map, kv_bytes(k, key.size)));
+}
+TEST(art_range, callback_may_write)
+{
+    kv_art  *map = open_map();
+    writing  w;
+    kv_range r;
+    char     k[4];
+    for (int reverse = 0; reverse < 2; reverse++) {
+        for (uint32_t i = 0; i < 1000; i++) CHECK_OK(kv_art_set_u64(map, number_key(i * 3, k), i));
+        w.map = map;
+        w.seen = 0;
+        memset(&r, 0, sizeof r);
+        r.reverse = reverse == 1;
+        CHECK_OK(kv_art_scan(map, &r, delete_visit, &w));
+        CHECK_EQ(w.seen, 1000);
+        CHECK_EQ(kv_art_count(map), 0);
+    }
+    kv_art_close(map);
+}
+
+TEST(art_cursor, stays_open_while_the_map_is_written)
+{
+    kv_art  *map = open_map();
+    kv_iter *i;
+    char     k[4];
+    for (uint32_t n = 0; n < 100; n++) CHECK_OK(kv_art_set_u64(map, number_key(n * 10, k), n));
+    CHECK_OK(kv_art_iter_open(map, NULL, &i));
+    kv_iter_seek(i, number_key(500, k));
+    CHECK_BYTES(kv_iter_key(i), number_key(500, k));
+    CHECK_OK(kv_art_delete(map, number_key(500, k)));
+    CHECK_OK(kv_art_set_u64(map, number_key(505, k), 1));
+    for (uint32_t n = 2000; n < 3000; n++) CHECK_OK(kv_art_set_u64(map, number_key(n, k), n));
+    CHECK_BYTES(kv_iter_key(i), number_key(500, k));
+    kv_iter_next(i);
+    CHECK_BYTES(kv_iter_key(i), number_key(505, k));
+    kv_iter_prev(i);
+    CHECK_BYTES(kv_iter_key(i), number_key(490, k));
+    kv_art_clear(map);
+    kv_iter_next(i);
+    CHECK(!kv_iter_valid(i));
+    CHECK_OK(kv_iter_status(i));
+    kv_iter_close(i);
+    kv_art_close(map);
+}
+
+TEST(art_batch, answers_in_order)
+{
+    kv_art   *map = open_map();
+    kv_store *s = kv_art_store(map);
+    char      keys[100][4];
+    kv_slice  slices[100];
+    kv_pair   pairs[100];
+    kv_buf    values[100];
+    kv_status statuses[100];
+    memset(values, 0, sizeof values);
+    for (uint32_t i = 0; i < 100; i++) {
+        slices[i] = pairs[i].key = number_key(i * 1001, keys[i]);
+        pairs[i].value = kv_bytes(keys[i], i % 5);
+    }
+    CHECK_OK(kv_batch_set(s, pairs, 50));
+    CHECK_OK(kv_batch_get(s, slices, 100, values, statuses));
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK_STATUS(statuses[i], i < 50 ? KV_OK : KV_NOT_FOUND);
+        if (i < 50) CHECK_BYTES(kv_buf_slice(&values[i]), pairs[i].value);
+    }
+    CHECK_OK(kv_batch_get(s, slices, 100, values, NULL));
+    CHECK_OK(kv_batch_get(s, NULL, 0, NULL, NULL));
+    CHECK_OK(kv_batch_delete(s, slices, 100));
+    CHECK_EQ(kv_art_count(map), 0);
+    for (uint32_t i = 0; i < 100; i++) kv_buf_free(&values[i]);
+    kv_art_close(map);
+}
+
+/* Sorted input leaves full leaves behind. */
+TEST(art_memory, sorted_input_packs_well)
+{
+    kv_art        *map = open_map();
+    kv_art_stats_t stats;
+    char           k[4];
+    for (uint32_t i = 0; i < 20000; i++) CHECK_OK(kv_art_set_u64(map, number_key(i, k), i));
+    CHECK_OK(kv_art_stats(map, &stats));
+    CHECK(stats.leaves < 20000 / 28);
+    sound(map);
+    kv_art_close(map);
+}
+
+#if KVI_THREADS
+TEST(art_concurrent, one_thread)
+{
+    kv_art_options o;
+    kv_art        *map;
+    kv_slice       v;
+    kv_pair        e;
+    uint64_t       n;
+    char           k[4];
+    memset(&o, 0, sizeof o);
+    o.concurrent = true;
+    CHECK_OK(kv_art_open(&o, &map));
+    CHECK(kv_store_caps(kv_art_store(map)) & KV_CAP_THREADS);
+    for (uint32_t i = 0; i < 5000; i++) CHECK_OK(kv_art_set_u64(map, number_key(i * 2654435761u, k), i));
+    CHECK_STATUS(kv_art_get(map, k[0] ? kv_bytes(k, 4) : kv_bytes(k, 4), &v), KV_ERR_INVALID);
+    for (uint32_t i = 0; i < 5000; i++) has_u64(map, number_key(i * 2654435761u, k), i);
+    CHECK_OK(kv_art_min(map, &e));
+    CHECK_BYTES(e.key, number_key(0, k));
+    CHECK_OK(kv_art_longest_prefix(map, kv_bytes("\0\0\0\0x", 5), &e));
+    CHECK_EQ(e.key.size, 4);
+    CHECK_EQ(e.value.size, 8);
+    sound(map);
+    kv_art_clear(map);
+    CHECK_EQ(kv_art_count(map), 0);
+    CHECK_OK(kv_art_count_range(map, NULL, &n));
+    CHECK_EQ(n, 0);
+    sound(map);
+    kv_art_close(map);
+}
+#endif
+
+TEST_MAIN()
