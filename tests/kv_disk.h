@@ -22,7 +22,7 @@
 
    Modes 0 to 6 are the power cuts of the durability contract; 7 adds what some file systems do.
 
-   d->mark[] is the test's own: two numbers stamped on every operation (writes begun, writes known
+   d->mark[] is the test's own: four numbers stamped on every operation (writes begun, writes known
    durable), so that for each cut the test knows what must be there and what may be.
 
    FAULTS   d->fault: the n-th call of some kinds fails, once, k times or from then on, in one of the
@@ -181,7 +181,7 @@ typedef struct disk_op {
     disk_name    from, to;              /* RENAME: both; the other names: to */
     size_t       offset, size;          /* WRITE; TRUNCATE: size */
     disk_bytes  *bytes;                 /* WRITE: the data begins at offset of them */
-    uint64_t     mark[2];               /* the test's marks when it was issued */
+    uint64_t     mark[4];               /* the test's marks when it was issued */
 } disk_op;
 
 struct disk;
@@ -192,7 +192,7 @@ typedef struct disk_mapping { const void *data; disk_bytes *bytes; } disk_mappin
 
 typedef struct disk {
     /* for the test to set */
-    uint64_t      mark[2];
+    uint64_t      mark[4];
     disk_fault    fault;
     uint64_t      capacity_bytes;       /* 0: no limit. Files that have no name but are open count too */
     bool          no_map, no_link;      /* disk_io() without them */
@@ -336,6 +336,7 @@ static void disk_apply(disk *d, const disk_op *op, size_t op_index)
     case DISK_TRUNCATE:
         w.size = op->size;
         w.truncate = true;
+        if (!op->size) n->failed = false;           /* a fresh start */
         disk_content_cut(&n->now, op->size);
         disk_node_pend(n, w);
         break;
@@ -380,8 +381,7 @@ static void disk_note(disk *d, const disk_op *op)
 /* Live: show it to the watcher, do it, record it. */
 static void disk_do(disk *d, disk_op *op)
 {
-    op->mark[0] = d->mark[0];
-    op->mark[1] = d->mark[1];
+    memcpy(op->mark, d->mark, sizeof op->mark);
     if (d->watch) d->watch(d->watch_user, d, op);
     disk_apply(d, op, d->sequence);
     disk_note(d, op);
@@ -725,7 +725,7 @@ static kv_status disk_io_open(void *user, const char *path, uint32_t flags, kv_f
     }
     n = disk_node_at(d, name.node);
     if (n->is_dir) return disk_leave(d, disk_fail(EISDIR));
-    if (flags & KV_OPEN_TRUNCATE && n->now.size) {
+    if (flags & KV_OPEN_TRUNCATE && (n->now.size || n->failed)) {
         op.kind = DISK_TRUNCATE;
         op.node = name.node;
         disk_do(d, &op);
@@ -807,8 +807,7 @@ static kv_status disk_write_locked(disk *d, kv_file *file, uint32_t call, uint64
         /* the bytes go to the file first; operation and pending write share them from there */
         memcpy(disk_content_open(&n->now, (size_t)offset, done), data, done);
         op.bytes = n->now.bytes;
-        op.mark[0] = d->mark[0];
-        op.mark[1] = d->mark[1];
+        memcpy(op.mark, d->mark, sizeof op.mark);
         if (d->watch) d->watch(d->watch_user, d, &op);
         {
             disk_write w;

@@ -241,7 +241,7 @@ static void rocks_cursor_close(void *c) { delete (rocksdb::Iterator *)c; }
 
 /* ---- LMDB ---- */
 #ifdef HAVE_lmdb
-struct lm_db { MDB_env *env; MDB_dbi dbi; };
+struct lm_db { MDB_env *env; MDB_dbi dbi; MDB_txn *read; };     /* read: the reading thread's transaction, reset and renewed: its fast way */
 struct lm_cursor { MDB_txn *txn; MDB_cursor *cursor; MDB_val key, value; };
 static void lm_check(int r) { if (r) die("lmdb", mdb_strerror(r)); }
 static MDB_val lm_val(kv_slice s) { MDB_val v; v.mv_size = s.size; v.mv_data = (void *)(uintptr_t)s.data; return v; }
@@ -254,13 +254,13 @@ static void *lm_open(const config &c)
     lm_check(mdb_env_create(&l->env));
     lm_check(mdb_env_set_mapsize(l->env, (size_t)8 << 30));
     lm_check(mdb_env_set_maxreaders(l->env, 64));
-    lm_check(mdb_env_open(l->env, c.path.c_str(), MDB_NOTLS | MDB_NORDAHEAD * 0 | (c.sync ? 0 : MDB_NOSYNC), 0600));
+    lm_check(mdb_env_open(l->env, c.path.c_str(), MDB_NOTLS | (c.sync ? 0 : MDB_NOSYNC), 0600));
     lm_check(mdb_txn_begin(l->env, NULL, 0, &txn));
     lm_check(mdb_dbi_open(txn, NULL, 0, &l->dbi));
     lm_check(mdb_txn_commit(txn));
     return l;
 }
-static void lm_close(void *db) { lm_db *l = (lm_db *)db; mdb_env_close(l->env); delete l; }
+static void lm_close(void *db) { lm_db *l = (lm_db *)db; if (l->read) mdb_txn_abort(l->read); mdb_env_close(l->env); delete l; }
 static void lm_fill(void *db, const entry *e, size_t n)
 {
     lm_db *l = (lm_db *)db;
@@ -285,19 +285,16 @@ static void lm_remove(void *db, kv_slice key)
 }
 static bool lm_get(void *db, kv_slice key)
 {
-    static thread_local MDB_txn *txn;               /* one read transaction a thread, reset and renewed: its fast way */
-    static thread_local MDB_env *owner;
     lm_db *l = (lm_db *)db;
     MDB_val k = lm_val(key), v;
-    if (owner != l->env) { lm_check(mdb_txn_begin(l->env, NULL, MDB_RDONLY, &txn)); owner = l->env; }
-    else lm_check(mdb_txn_renew(txn));
-    int r = mdb_get(txn, l->dbi, &k, &v);
+    if (l->read) lm_check(mdb_txn_renew(l->read)); else lm_check(mdb_txn_begin(l->env, NULL, MDB_RDONLY, &l->read));
+    int r = mdb_get(l->read, l->dbi, &k, &v);
     if (r == 0) {
         static thread_local std::string copy;
         copy.assign((const char *)v.mv_data, v.mv_size);
         use(kv_bytes(copy.data(), copy.size()));
     } else if (r != MDB_NOTFOUND) lm_check(r);
-    mdb_txn_reset(txn);
+    mdb_txn_reset(l->read);
     return r == 0;
 }
 static void *lm_cursor_open(void *db)
