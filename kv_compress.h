@@ -383,7 +383,7 @@ KVI_PRIVATE void kvi_compress_context_free(kv_compressor *c, kvi_compress_contex
 KVI_NOINLINE kvi_compress_context *kvi_compress_context_new(kv_compressor *c, uint32_t place)
 {
     kvi_compress_context *x = (kvi_compress_context *)kvi_alloc_zero(&c->options.allocator, sizeof *x);
-    if (!x) { (void)kvi_compress_error(c, KV_ERR_NO_MEMORY, NULL); return NULL; }
+    if (!x) return NULL;
     x->place = place;
     x->filtered.allocator = x->packed.allocator = x->raw.allocator = x->pairs.allocator = c->options.allocator;
     for (uint32_t i = 0; i < KVI_COMPRESS_ANSWERS; i++) x->answers[i].allocator = c->options.allocator;
@@ -654,7 +654,7 @@ KVI_PRIVATE size_t kvi_codec_pack(kv_compressor *c, kvi_compress_context *x, kv_
 KVI_PRIVATE kv_status kvi_codec_unpack(kv_compressor *c, kvi_compress_context *x, kv_codec codec, kv_slice packed,
                                        uint8_t *out, size_t raw_size, bool dictionary)
 {
-    (void)c; (void)x; (void)packed; (void)out; (void)raw_size; (void)dictionary;
+    (void)c; (void)x; (void)codec; (void)packed; (void)out; (void)raw_size; (void)dictionary;
 #if KVI_LZ4
     if (codec == KV_CODEC_LZ4) return kvi_lz4_unpack(c, packed, out, raw_size, dictionary);
 #endif
@@ -664,14 +664,12 @@ KVI_PRIVATE kv_status kvi_codec_unpack(kv_compressor *c, kvi_compress_context *x
     return KV_ERR_UNSUPPORTED;
 }
 
-/* The text for a codec that is not there. */
-KVI_PRIVATE kv_status kvi_codec_missing(kvi_error *e, kv_codec codec)
+/* Why a codec cannot be used, in words. */
+KVI_PRIVATE const char *kvi_codec_missing(kv_codec codec)
 {
-    kvi_text t = kvi_error_begin(e);
-    kvi_text_add(&t, "codec ");
-    kvi_text_add(&t, kv_codec_name(codec));
-    kvi_text_add(&t, kv_codec_supported(codec) || (uint32_t)codec > (uint32_t)KV_CODEC_ZSTD ? " does not exist" : " is not compiled in");
-    return kvi_error_end(e, KV_ERR_UNSUPPORTED);
+    if (codec == KV_CODEC_LZ4 || codec == KV_CODEC_DEFAULT) return "codec lz4 is not compiled in (KV_NO_LZ4)";
+    if (codec == KV_CODEC_ZSTD) return "codec zstd is not compiled in (KV_NO_ZSTD)";
+    return "there is no such codec";
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -1391,11 +1389,19 @@ typedef struct kvi_packed {
     kv_slice    payload;
 } kvi_packed;
 
-KVI_PRIVATE kv_status kvi_unpack_damaged(kv_compressor *c, bool dictionary)
+/* A failure, and why, as text that lives forever: whoever called keeps it, with what else he knows. */
+KVI_INLINE kv_status kvi_unpack_fail(const char **why, kv_status s, const char *text)
 {
-    return kvi_compress_error(c, KV_ERR_CORRUPT, !dictionary ? "packed value is damaged"
-        : c->options.dictionary.size ? "packed value is damaged, or was packed with another dictionary"
-                                     : "packed value is damaged, or was packed with a dictionary, which this compressor does not have");
+    *why = text;
+    return s;
+}
+KVI_PRIVATE kv_status kvi_unpack_damaged(const char **why) { return kvi_unpack_fail(why, KV_ERR_CORRUPT, "packed value is damaged"); }
+KVI_PRIVATE kv_status kvi_unpack_unknown(const kv_compressor *c, bool dictionary, const char **why)
+{
+    if (!dictionary) return kvi_unpack_damaged(why);
+    return kvi_unpack_fail(why, KV_ERR_CORRUPT, c->options.dictionary.size
+        ? "packed value is damaged, or was packed with another dictionary"
+        : "packed value is damaged, or was packed with a dictionary, which this compressor does not have");
 }
 
 /* Could so short a payload inflate to so much? Crafted bytes cannot make us ask for memory that they
@@ -1407,26 +1413,26 @@ KVI_PRIVATE bool kvi_packed_plausible(const kvi_packed *p)
     return raw <= (p->how.codec == KV_CODEC_LZ4 ? 255 : (uint64_t)131072) * payload;
 }
 
-KVI_PRIVATE kv_status kvi_unpack_header(kv_compressor *c, kv_slice packed, kvi_packed *p)
+KVI_PRIVATE kv_status kvi_unpack_header(const kv_compressor *c, kv_slice packed, kvi_packed *p, const char **why)
 {
     const uint8_t *b = (const uint8_t *)packed.data;
     size_t         end, at = KVI_PACKED_TAG_BYTES, used;
     bool           dictionary;
-    if (!b || packed.size < KVI_PACKED_STORED_BYTES) return kvi_unpack_damaged(c, false);
+    if (!b || packed.size < KVI_PACKED_STORED_BYTES) return kvi_unpack_damaged(why);
     end = packed.size - KVI_PACKED_CHECKSUM_BYTES;
     dictionary = (b[0] & KVI_PACKED_DICTIONARY) != 0;
-    if (dictionary && !c->options.dictionary.size) return kvi_unpack_damaged(c, true);
-    if (kvi_load_le32(b + end) != kvi_checksum(b, end, dictionary ? c->dictionary_hash : 0)) return kvi_unpack_damaged(c, dictionary);
-    if (!kvi_packing_of_tag(b[0], &p->how)) return kvi_compress_error(c, KV_ERR_VERSION, "value was packed by a newer version");
+    if (dictionary && !c->options.dictionary.size) return kvi_unpack_unknown(c, true, why);
+    if (kvi_load_le32(b + end) != kvi_checksum(b, end, dictionary ? c->dictionary_hash : 0)) return kvi_unpack_unknown(c, dictionary, why);
+    if (!kvi_packing_of_tag(b[0], &p->how)) return kvi_unpack_fail(why, KV_ERR_VERSION, "value was packed by a newer version");
     p->raw_size = end - at;
     if (b[0]) {
         used = kvi_packed_get_size(b + at, end - at, &p->raw_size);
-        if (!used || !p->raw_size) return kvi_unpack_damaged(c, false);
+        if (!used || !p->raw_size) return kvi_unpack_damaged(why);
         at += used;
     }
     p->payload = kv_bytes(b + at, end - at);
-    if (b[0] && !kvi_packed_plausible(p)) return kvi_unpack_damaged(c, false);
-    if (p->raw_size > c->options.size_max) return kvi_compress_error(c, KV_ERR_TOO_LARGE, "packed value inflates past size_max");
+    if (b[0] && !kvi_packed_plausible(p)) return kvi_unpack_damaged(why);
+    if (p->raw_size > c->options.size_max) return kvi_unpack_fail(why, KV_ERR_TOO_LARGE, "packed value inflates past size_max");
     return KV_OK;
 }
 
@@ -1442,39 +1448,36 @@ KVI_PRIVATE kv_status kvi_unpack_shuffled(kv_compressor *c, kvi_compress_context
 }
 
 /* raw has room for p->raw_size. */
-KVI_PRIVATE kv_status kvi_unpack_payload(kv_compressor *c, kvi_compress_context *x, const kvi_packed *p, uint8_t *raw)
+KVI_PRIVATE kv_status kvi_unpack_payload(kv_compressor *c, kvi_compress_context *x, const kvi_packed *p, uint8_t *raw, const char **why)
 {
-    kv_status s;
-    if (!kv_codec_supported(p->how.codec)) return kvi_codec_missing(&c->error, p->how.codec);
+    kv_status s = KV_ERR_CORRUPT;
+    if (!kv_codec_supported(p->how.codec)) return kvi_unpack_fail(why, KV_ERR_UNSUPPORTED, kvi_codec_missing(p->how.codec));
     if (kvi_filter_is_float(p->how.filter)) {
-        s = p->how.codec == KV_CODEC_NONE ? kvi_float_unpack(p->how.filter, p->payload, raw, p->raw_size) : KV_ERR_CORRUPT;
+        if (p->how.codec == KV_CODEC_NONE) s = kvi_float_unpack(p->how.filter, p->payload, raw, p->raw_size);
 #if KVI_ZSTD
-        if (p->how.codec == KV_CODEC_ZSTD) s = kvi_float_undense(c, x, p->how.filter, p->payload, raw, p->raw_size);
+        else s = kvi_float_undense(c, x, p->how.filter, p->payload, raw, p->raw_size);
 #endif
     } else if (p->how.filter != KV_FILTER_NONE) s = kvi_unpack_shuffled(c, x, p, raw);
     else s = kvi_codec_unpack(c, x, p->how.codec, p->payload, raw, p->raw_size, p->how.dictionary);
-    if (s == KV_ERR_CORRUPT) return kvi_unpack_damaged(c, false);
-    return s < 0 ? kvi_compress_error(c, s, NULL) : s;
+    if (s == KV_ERR_CORRUPT) return kvi_unpack_damaged(why);
+    return s < 0 ? kvi_unpack_fail(why, s, kv_status_text(s)) : s;
 }
 
 KVI_INLINE bool kvi_packed_is_stored(kv_slice packed) { return *(const uint8_t *)packed.data == 0; }
 
 /* Into a buffer, with a context that the caller has (or NULL: one is taken if it takes one). */
-KVI_PRIVATE kv_status kvi_unpack(kv_compressor *c, kvi_compress_context *x, kv_slice packed, kv_buf *raw)
+KVI_PRIVATE kv_status kvi_unpack(kv_compressor *c, kvi_compress_context *x, kv_slice packed, kv_buf *raw, const char **why)
 {
     kvi_compress_context *own = NULL;
     kvi_packed            p;
-    kv_status             s = kvi_unpack_header(c, packed, &p);
+    kv_status             s = kvi_unpack_header(c, packed, &p, why);
     if (s < 0) return s;
-    if (kvi_packed_is_stored(packed)) {
-        s = kv_buf_assign(raw, p.payload);
-        return s < 0 ? kvi_compress_error(c, s, NULL) : s;
-    }
-    s = kv_buf_reserve(raw, p.raw_size);
-    if (s < 0) return kvi_compress_error(c, s, NULL);
+    s = kvi_packed_is_stored(packed) ? kv_buf_assign(raw, p.payload) : kv_buf_reserve(raw, p.raw_size);
+    if (s < 0) return kvi_unpack_fail(why, s, kv_status_text(s));
+    if (kvi_packed_is_stored(packed)) return KV_OK;
     if (!x) x = own = kvi_compress_acquire(c);
-    if (!x) return KV_ERR_NO_MEMORY;
-    s = kvi_unpack_payload(c, x, &p, (uint8_t *)raw->data);
+    if (!x) return kvi_unpack_fail(why, KV_ERR_NO_MEMORY, kv_status_text(KV_ERR_NO_MEMORY));
+    s = kvi_unpack_payload(c, x, &p, (uint8_t *)raw->data, why);
     if (own) kvi_compress_release(c, own);
     if (s == KV_OK) raw->size = p.raw_size;
     return s;
@@ -1544,10 +1547,7 @@ KVI_PRIVATE kv_status kvi_compressor_resolve(const kv_compress_options *o, kv_co
     r->error_text_size = 0;
     if (r->codec == KV_CODEC_DEFAULT) r->codec = KV_CODEC_LZ4;
     if (r->codec < KV_CODEC_NONE || r->codec > KV_CODEC_ZSTD) return kvi_compressor_refuse(o, KV_ERR_INVALID, "codec: no such codec");
-    if (!kv_codec_supported(r->codec)) {
-        return kvi_compressor_refuse(o, KV_ERR_UNSUPPORTED, r->codec == KV_CODEC_LZ4 ? "codec lz4 is not compiled in (KV_NO_LZ4)"
-                                                                                    : "codec zstd is not compiled in (KV_NO_ZSTD)");
-    }
+    if (!kv_codec_supported(r->codec)) return kvi_compressor_refuse(o, KV_ERR_UNSUPPORTED, kvi_codec_missing(r->codec));
     if ((uint32_t)r->filter > (uint32_t)KV_FILTER_AUTO) return kvi_compressor_refuse(o, KV_ERR_INVALID, "filter: no such filter");
     if (r->element_size > 8 || (r->element_size & (r->element_size - 1))) return kvi_compressor_refuse(o, KV_ERR_INVALID, "element_size: 1, 2, 4 or 8 bytes");
     if (!r->dictionary.data && r->dictionary.size) return kvi_compressor_refuse(o, KV_ERR_INVALID, "dictionary: NULL with a size");
@@ -1654,8 +1654,11 @@ KVI_COMPRESS_DEFINE kv_status kv_compress(kv_compressor *c, kv_slice raw, kv_buf
 
 KVI_COMPRESS_DEFINE kv_status kv_decompress(kv_compressor *c, kv_slice packed, kv_buf *raw)
 {
+    const char *why = NULL;
+    kv_status   s;
     if (!c || !raw || (!packed.data && packed.size)) return KV_ERR_INVALID;
-    return kvi_unpack(c, NULL, packed, raw);
+    s = kvi_unpack(c, NULL, packed, raw, &why);
+    return s < 0 ? kvi_compress_error(c, s, why) : s;
 }
 
 KVI_COMPRESS_DEFINE kv_status kv_codec_pack(kv_compressor *c, kv_slice raw, void *out, size_t capacity, size_t *size)
@@ -1688,9 +1691,9 @@ KVI_COMPRESS_DEFINE kv_status kv_codec_unpack(kv_compressor *c, kv_codec codec, 
     kv_status             s;
     if (!c || (!packed.data && packed.size) || (!out && raw_size)) return KV_ERR_INVALID;
     if (codec == KV_CODEC_DEFAULT) codec = KV_CODEC_LZ4;
-    if (!kv_codec_supported(codec)) return kvi_codec_missing(&c->error, codec);
+    if (!kv_codec_supported(codec)) return kvi_compress_error(c, KV_ERR_UNSUPPORTED, kvi_codec_missing(codec));
     if (codec == KV_CODEC_NONE || !raw_size) {
-        if (packed.size != raw_size) return kvi_unpack_damaged(c, false);
+        if (packed.size != raw_size) return kvi_compress_error(c, KV_ERR_CORRUPT, "packed block is damaged");
         kvi_copy(out, packed.data, raw_size);
         return KV_OK;
     }
@@ -1698,8 +1701,7 @@ KVI_COMPRESS_DEFINE kv_status kv_codec_unpack(kv_compressor *c, kv_codec codec, 
     if (!x) return KV_ERR_NO_MEMORY;
     s = kvi_codec_unpack(c, x, codec, packed, (uint8_t *)out, raw_size, false);
     kvi_compress_release(c, x);
-    if (s == KV_ERR_CORRUPT) return kvi_unpack_damaged(c, false);
-    return s < 0 ? kvi_compress_error(c, s, NULL) : s;
+    return s < 0 ? kvi_compress_error(c, s, s == KV_ERR_CORRUPT ? "packed block is damaged" : NULL) : s;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -1727,7 +1729,7 @@ KVI_INLINE kv_status kvi_compressed_pass(kv_compressed *c, kv_status s)
     if (KVI_UNLIKELY(s < 0)) kvi_poke_u32(&c->failed_here, 0);
     return s;
 }
-/* A failure of ours, about a key (or none where its data is NULL), in the words of the compressor. */
+/* A failure of ours, about a key (or none where its data is NULL). */
 KVI_PRIVATE kv_status kvi_compressed_fail(kv_compressed *c, kv_status s, kv_slice key, const char *what)
 {
     kvi_text t = kvi_error_begin(&c->error);
@@ -1736,12 +1738,6 @@ KVI_PRIVATE kv_status kvi_compressed_fail(kv_compressed *c, kv_status s, kv_slic
     kvi_poke_u32(&c->failed_here, 1);
     return kvi_error_end(&c->error, s);
 }
-/* A failure of unpacking: the compressor has the words, unless it was the caller's fixed buffer. */
-KVI_PRIVATE kv_status kvi_compressed_fail_unpack(kv_compressed *c, kv_status s, kv_slice key)
-{
-    return kvi_compressed_fail(c, s, key, kvi_error_text(&c->compressor->error));
-}
-
 KVI_PRIVATE void kvi_compress_count(kvi_compress_context *x, size_t raw_bytes, size_t packed_bytes, bool stored)
 {
     kvi_poke_u64(&x->stats.raw_bytes, x->stats.raw_bytes + raw_bytes);
@@ -1870,8 +1866,9 @@ KVI_PRIVATE kvi_compressed_visit kvi_compressed_visit_of(kv_compressed *c, kv_bu
 KVI_PRIVATE bool kvi_compressed_take(void *user, kv_slice key, kv_slice packed)
 {
     kvi_compressed_visit *v = (kvi_compressed_visit *)user;
-    v->status = kvi_unpack(v->c->compressor, NULL, packed, v->value);
-    if (KVI_UNLIKELY(v->status < 0)) v->status = kvi_compressed_fail_unpack(v->c, v->status, key);
+    const char           *why = NULL;
+    v->status = kvi_unpack(v->c->compressor, NULL, packed, v->value, &why);
+    if (KVI_UNLIKELY(v->status < 0)) v->status = kvi_compressed_fail(v->c, v->status, key, why);
     return false;
 }
 
@@ -1880,13 +1877,14 @@ KVI_PRIVATE bool kvi_compressed_show_unpacked(kvi_compressed_visit *v, kv_slice 
 {
     kv_compressor        *c = v->c->compressor;
     kvi_compress_context *x = kvi_compress_acquire(c);
+    const char           *why = NULL;
     bool                  more = false;
     if (!x) { v->status = kvi_compressed_fail(v->c, KV_ERR_NO_MEMORY, key, NULL); return false; }
     v->status = kv_buf_reserve(&x->raw, p->raw_size);
     if (v->status < 0) v->status = kvi_compressed_fail(v->c, v->status, key, NULL);
     else {
-        v->status = kvi_unpack_payload(c, x, p, (uint8_t *)x->raw.data);
-        if (v->status < 0) v->status = kvi_compressed_fail_unpack(v->c, v->status, key);
+        v->status = kvi_unpack_payload(c, x, p, (uint8_t *)x->raw.data, &why);
+        if (v->status < 0) v->status = kvi_compressed_fail(v->c, v->status, key, why);
         else more = v->visit(v->user, key, kv_bytes(x->raw.data, p->raw_size));
     }
     kvi_compress_release(c, x);
@@ -1895,9 +1893,10 @@ KVI_PRIVATE bool kvi_compressed_show_unpacked(kvi_compressed_visit *v, kv_slice 
 KVI_PRIVATE bool kvi_compressed_show(void *user, kv_slice key, kv_slice packed)
 {
     kvi_compressed_visit *v = (kvi_compressed_visit *)user;
+    const char           *why = NULL;
     kvi_packed            p;
-    v->status = kvi_unpack_header(v->c->compressor, packed, &p);
-    if (KVI_UNLIKELY(v->status < 0)) { v->status = kvi_compressed_fail_unpack(v->c, v->status, key); return false; }
+    v->status = kvi_unpack_header(v->c->compressor, packed, &p, &why);
+    if (KVI_UNLIKELY(v->status < 0)) { v->status = kvi_compressed_fail(v->c, v->status, key, why); return false; }
     if (kvi_packed_is_stored(packed)) return v->visit(v->user, key, p.payload);
     return kvi_compressed_show_unpacked(v, key, &p);
 }
@@ -1950,13 +1949,14 @@ KVI_PRIVATE kv_status kvi_compressed_count(kv_store *store, const kv_range *rang
 KVI_PRIVATE kv_status kvi_compressed_get_some(kv_compressed *c, kvi_compress_context *x, const kv_slice *keys, size_t count,
                                               kv_buf *values, kv_status *statuses)
 {
-    kv_status s, result;
+    const char *why = NULL;
+    kv_status   s, result;
     for (size_t i = 0; i < count; i++) statuses[i] = KV_NOT_FOUND;
     result = kvi_compressed_pass(c, kv_batch_get(c->inner, keys, count, x->answers, statuses));
     for (size_t i = 0; i < count; i++) {
         if (statuses[i] != KV_OK) continue;
-        s = kvi_unpack(c->compressor, x, kv_buf_slice(&x->answers[i]), &values[i]);
-        if (s < 0) statuses[i] = kvi_compressed_fail_unpack(c, s, keys[i]);
+        s = kvi_unpack(c->compressor, x, kv_buf_slice(&x->answers[i]), &values[i], &why);
+        if (s < 0) statuses[i] = kvi_compressed_fail(c, s, keys[i], why);
         if (s < 0 && result >= 0) result = s;
         if (x->answers[i].capacity > KVI_COMPRESS_KEEP_BYTES / KVI_COMPRESS_ANSWERS) kv_buf_free(&x->answers[i]);
     }
@@ -2061,14 +2061,15 @@ KVI_PRIVATE kv_slice kvi_compressed_iter_value(kv_iter *iter)
 {
     kvi_compressed_iter *i = kvi_compressed_iter_of(iter);
     kv_compressed       *c = kvi_compressed_of(iter->store);
+    const char          *why = NULL;
     kv_slice             packed;
     kv_status            s;
     if (i->unpacked) return i->base.value;
     packed = i->inner->ops->value ? i->inner->ops->value(i->inner) : i->inner->value;
     s = i->inner->status < 0 ? kvi_compressed_pass(c, i->inner->status) : KV_OK;
     if (s == KV_OK) {
-        s = kvi_unpack(c->compressor, NULL, packed, &i->raw);
-        if (s < 0) s = kvi_compressed_fail_unpack(c, s, i->base.key);
+        s = kvi_unpack(c->compressor, NULL, packed, &i->raw, &why);
+        if (s < 0) s = kvi_compressed_fail(c, s, i->base.key, why);
     }
     if (s < 0) {
         i->base.valid = false;
