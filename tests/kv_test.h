@@ -133,6 +133,7 @@ static TEST_UNUSED void *test_memory_resize(void *user, void *memory, size_t old
 {
     test_memory *m = (test_memory *)user;
     test_block  *b = memory ? (test_block *)memory - 1 : NULL, *grown;
+    size_t       live, peak;
     if (b && (b->magic != TEST_MEMORY_MAGIC || b->size != old_size)) {
         fprintf(stderr, "allocator: block of %zu bytes is given back as %zu\n", b->size, old_size);
         abort();
@@ -162,7 +163,9 @@ static TEST_UNUSED void *test_memory_resize(void *user, void *memory, size_t old
     }
     __atomic_fetch_add(&m->live_bytes, new_size - (memory ? old_size : 0), __ATOMIC_RELAXED);
     if (!memory) __atomic_fetch_add(&m->live_blocks, 1, __ATOMIC_RELAXED);
-    if (m->live_bytes > m->peak_bytes) m->peak_bytes = m->live_bytes;
+    live = __atomic_load_n(&m->live_bytes, __ATOMIC_RELAXED);
+    for (peak = __atomic_load_n(&m->peak_bytes, __ATOMIC_RELAXED); live > peak;)        /* threads may share the allocator */
+        if (__atomic_compare_exchange_n(&m->peak_bytes, &peak, live, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) break;
     return grown + 1;
 }
 static TEST_UNUSED kv_allocator test_allocator(test_memory *m)
