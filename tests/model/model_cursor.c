@@ -234,7 +234,8 @@ TEST(cursor, a_failing_move_is_reported_and_the_cursor_can_be_revived)
                     CHECK(!kv_iter_valid(i));
                     CHECK_STATUS(kv_iter_status(i), s.fail_with);
                     failures++;
-                    if (test_one_in(&r, 2)) { kv_iter_last(i); at = count ? count - 1 : 0; }
+                    if (test_one_in(&r, 3)) { kv_slice key = some_key(&r, &s.model, TEST_KEYS_TINY); at = model_seek(&s.model, list, count, o.range.reverse, key); kv_iter_seek(i, key); }
+                    else if (test_one_in(&r, 2)) { kv_iter_last(i); at = count ? count - 1 : 0; }
                     else { kv_iter_first(i); at = 0; }
                 }
                 (void)before;
@@ -302,6 +303,31 @@ TEST(cursor, without_memory_it_says_so_and_leaks_nothing)
         free_range(&o);
         test_model_free(&s.model);
     }
+}
+
+TEST(cursor, seeking_its_own_key_takes_memory_from_its_own_allocator)
+{
+    ref_store   s;
+    test_memory m;
+    kv_iter    *i;
+    memset(&m, 0, sizeof m);
+    ref_store_init(&s);
+    s.allocator = test_allocator(&m);
+    test_model_set(&s.model, KV_STR("a"), KV_STR("1"));
+    test_model_set(&s.model, KV_STR("ab"), KV_STR("2"));
+    CHECK_OK(kv_iter_open(&s.store, NULL, &i));
+    kv_iter_next(i);
+    kv_iter_seek(i, kv_bytes(kv_iter_key(i).data, 1));      /* the beginning of it */
+    CHECK_BYTES(kv_iter_key(i), KV_STR("a"));
+    m.fail_at = m.calls + 1;
+    kv_iter_seek(i, kv_iter_key(i));
+    CHECK(m.failed && !kv_iter_valid(i));
+    CHECK_STATUS(kv_iter_status(i), KV_ERR_NO_MEMORY);
+    kv_iter_seek(i, KV_STR("aa"));
+    CHECK_BYTES(kv_iter_key(i), KV_STR("ab"));
+    kv_iter_close(i);
+    CHECK_EQ(m.live_bytes, 0);
+    test_model_free(&s.model);
 }
 
 TEST(cursor, arguments_that_are_wrong)

@@ -101,6 +101,12 @@ TEST(buf, grows_and_keeps_its_memory)
     kv_buf_free(&b);
     CHECK_OK(kv_buf_assign(&b, KV_STR("again")));
     CHECK_BYTES(kv_buf_slice(&b), KV_STR("again"));
+    {   /* by more than doubling */
+        static char large[10000];
+        memset(large, 'L', sizeof large);
+        CHECK_OK(kv_buf_append(&b, kv_bytes(large, sizeof large)));
+        CHECK(b.size == 10005 && b.capacity >= b.size && ((char *)b.data)[10004] == 'L' && ((char *)b.data)[4] == 'n');
+    }
     kv_buf_free(&b);
     kv_buf_free(NULL);
     CHECK_EQ(kv_buf_slice(NULL).size, 0);
