@@ -937,6 +937,26 @@ KVI_PRIVATE void kvi_sleep_ms(uint32_t ms)
 #endif
 }
 
+/* How often this process is the child of a fork, as far back as the first kvi_fork_watch: an object
+   that remembers the number notices that it was carried into a child. */
+#if KVI_THREADS
+static uint32_t kvi_fork_number, kvi_fork_watched;
+KVI_PRIVATE void kvi_fork_in_child(void) { kvi_add_u32(&kvi_fork_number, 1); }
+KVI_PRIVATE void kvi_fork_register(void) { (void)pthread_atfork(NULL, NULL, kvi_fork_in_child); }
+KVI_PRIVATE void kvi_fork_watch(void) { kvi_once(&kvi_fork_watched, kvi_fork_register); }
+KVI_INLINE uint32_t kvi_fork_count(void) { return kvi_peek_u32(&kvi_fork_number); }
+#else
+KVI_PRIVATE void kvi_fork_watch(void) {}
+KVI_INLINE uint32_t kvi_fork_count(void)
+{
+#if KVI_OS_POSIX
+    return (uint32_t)getpid();
+#else
+    return 0;
+#endif
+}
+#endif
+
 KVI_PRIVATE uint32_t kvi_cpu_count(void)
 {
 #if KVI_THREADS && KVI_OS_WINDOWS

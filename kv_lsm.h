@@ -302,6 +302,5821 @@ KV_API kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats);
 #endif
 #endif /* KV_LSM_INCLUDED */
 
+#if defined(KV_LSM_IMPLEMENTATION) && !defined(KV_LSM_IMPLEMENTED)
+#define KV_LSM_IMPLEMENTED 1
+
+/* THREE WALKS
+   One set. kvi_lsm_commit puts the writer in a queue; the first in the queue leads. The leader makes
+   room (kvi_lsm_make_room: rotate to a new memtable and log, wait while too much is pending), takes
+   the writers behind it along, encodes all of them as one record, appends it to the log with one
+   call, syncs if anybody needs that, inserts the entries into the memtable and publishes the new
+   sequence number: from here on readers see them. A crash before the append is complete leaves
+   nothing of the record, after it all of it, because the record has one check.
+
+   One get. kvi_lsm_find takes a reference to the current view (active memtable, frozen ones, table
+   version), reads the visible sequence number, and asks each part from new to old; the first entry
+   of the key at or below the sequence decides. A table is asked through its filter, then its index,
+   then one block, found in the cache or read, verified and put there; in the block a hash bucket
+   names the entry.
+
+   One crash. kvi_lsm_recover reads CURRENT and the manifest, replays the logs behind the flushed
+   sequence up to the first record that is torn, checks that a crash explains the tear (nothing
+   behind it says that it had been durable), writes what it replayed to new tables, starts a new log
+   and a new manifest, and only then switches CURRENT. A crash during that leaves the old CURRENT.  */
+
+/* ------------------------------------------------------------------------------------------------
+   >>format   what is on the disk. Numbers are little-endian and lie at any address; `varint` is
+   LEB128, at most 10 bytes and never longer than it must be. hash(bytes, seed) is XXH3 with 64 bits,
+   check(bytes, seed) its low half.
+
+   store      = CURRENT MANIFEST-n *(n.log) *(n.kvt) LOCK [lost/]
+   CURRENT    = "kv_lsm 1\n" "MANIFEST-" number "\n" id-as-32-hex "\n" hash-as-16-hex "\n"
+                hash(what comes before it, 0). Replaced by rename, never written in place
+   number     = at least six decimal digits. No number is used twice in the life of a store
+
+   Every other file begins with 64 bytes, whose layout is that of every format number:
+   header     = magic:8 format:u32 flags:u32 id:16 number:u64 a:u64 b:u64 hash:u64
+                magic  "KVLSMlog", "KVLSMkvt", "KVLSMman"
+                id     of the store, random
+                flags  log: 1 where the log before it was synced whole when this one began
+                a      log: the last sequence number before it; table: its first level
+                b      log: the number of the log before it, or 0
+                hash   (the 56 bytes before it, 0)
+   seed       = hash(id number magic, 0) + the offset of what is checked, in its file
+
+   log        = header *record
+   manifest   = header snapshot-record *edit-record
+   record     = header-check:u32 payload-check:u32 payload-size:u32 sequence:u64 durable:u64 payload
+                header-check  check(the 24 bytes behind it, seed), payload-check check(payload, seed)
+                sequence      log: of its first entry; manifest: the last one of the store
+                durable       how many bytes of this file were known to be on stable storage when
+                              the record was written. A bad record at offset B is a torn write if
+                              no later record says durable > B, and damage otherwise
+
+   log payload      = 1 count:u32 *entry             one group of writes, sequence numbers in a row
+                    | 2                              one sequence number, used by tables that were ingested
+   entry            = 1 key-size:varint value-size:varint key value
+                    | 2 key-size:varint key          a delete
+   manifest payload = *field                         a snapshot describes all, an edit changes it
+   field            = 1 last-sequence:varint         2 next-number:varint
+                    | 3 number:varint                logs below it are not needed
+                    | 4 sequence:varint              up to here everything is in tables
+                    | 5 level number age size entries tombstones key-bytes value-bytes
+                        first-sequence last-sequence (varints) smallest largest (varint size, bytes)
+                    | 6 level number                 this table is gone
+                    | 7 number length (varints)      closed cleanly with this log, so long
+                    | 8 number:varint                this log is on stable storage, if only its header
+                    | 128 and more: size:varint bytes, may be skipped; other tags are a newer format
+   Tables of one level with one age are a run: sorted, without overlap. Greater ages are newer; in a
+   leveled store everything below level 0 has age 0 and is one run a level.
+
+   table      = header *data-block [filter-block] index-block properties-block footer
+   block      = header-check:u32 payload-check:u32 packed-size:u32 raw-size:u32 type:u8 codec:u8 count:u16 payload
+                header-check check(the 16 bytes behind it, seed), payload-check check(payload, seed)
+                type  1 data, 2 index, 3 filter, 4 properties; codec as in kv_codec
+                count entries of a data block; 0 for over 65,535, and in other blocks
+   footer     = properties:u64 index:u64 filter:u64 (offsets; filter 0: none) properties-size:u32
+                index-size:u32 filter-size:u32 (with their headers) format:u32 magic:8 number:u64
+                hash:u64 (the 56 bytes before it, seed)
+   data       = count:u32 key-bytes:u32 value-bytes:u32 prefix-size:u16 flags:u8 sequence-width:u8
+                sequence-base:u64 prefix key-ends value-ends sequences deleted key-tails [heads buckets] values
+                Entries ascend by key, then descend by sequence. A key is the prefix and its tail.
+                flags  1: `deleted` is there, one bit an entry  2: ends are u32, else u16
+                       4: all tails have one size, key-ends is left out  8: likewise values
+                       16: heads and buckets are there (see >>block)
+                       32: some key is there more than once
+                sequence = base + sequence-width bytes
+   index      = count:u32 key-bytes:u32 prefix-size:u32 prefix key-ends:u32[count] sizes:u32[count] key-tails
+                one key a data block, not below its last and below the first of the next; sizes with headers
+   filter     = probes:u32 lines:u32 64-byte-lines   a blocked Bloom filter (F. Putze et al., 2007)
+   properties = *field, as field 5 of the manifest, and
+                9 count *number count *number        in the last table of a merge: the tables that it
+                                                     replaced, and all that it made                 */
+
+#define KVI_LSM_FORMAT 1u
+#define KVI_LSM_HEADER_SIZE 64u
+#define KVI_LSM_RECORD_SIZE 28u             /* a record's header */
+#define KVI_LSM_BLOCK_SIZE 20u              /* a block's header */
+#define KVI_LSM_FOOTER_SIZE 64u
+#define KVI_LSM_DATA_SIZE 24u               /* a data block's fixed part */
+
+enum { KVI_LSM_SET = 1, KVI_LSM_DELETE = 2 };                       /* entries of a log, and of the memtable */
+enum { KVI_LSM_LOG_GROUP = 1, KVI_LSM_LOG_INGEST = 2 };
+enum { KVI_LSM_BLOCK_DATA = 1, KVI_LSM_BLOCK_INDEX = 2, KVI_LSM_BLOCK_FILTER = 3, KVI_LSM_BLOCK_PROPERTIES = 4 };
+enum { KVI_LSM_DELETED = 1, KVI_LSM_WIDE = 2, KVI_LSM_FIXED_KEYS = 4, KVI_LSM_FIXED_VALUES = 8, KVI_LSM_HEADS = 16, KVI_LSM_REPEATS = 32 };
+enum {
+    KVI_LSM_FIELD_SEQUENCE = 1, KVI_LSM_FIELD_NEXT = 2, KVI_LSM_FIELD_LOG = 3, KVI_LSM_FIELD_FLUSHED = 4, KVI_LSM_FIELD_ADD = 5,
+    KVI_LSM_FIELD_REMOVE = 6, KVI_LSM_FIELD_CLEAN = 7, KVI_LSM_FIELD_DURABLE_LOG = 8, KVI_LSM_FIELD_MERGE = 9
+};
+enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of files */
+
+/* ------------------------------------------------------------------------------------------------
+   >>config   limits, and the bugs that the tests put in to see whether they find them             */
+
+#define KVI_LSM_FROZEN_MAX 2                /* memtables that wait for their flush before writers wait for it */
+#define KVI_LSM_GROUP_BYTES (1u << 20)      /* of writers that share one record */
+#define KVI_LSM_SYNC_MS 90u                 /* a single set is synced so long after it, under KV_SYNC_BATCH */
+#define KVI_LSM_RETRY_MS 100u               /* before background work that ran out of memory is tried again */
+#define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
+#define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
+#define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
+#define KVI_LSM_HEIGHT_MAX 12
+#define KVI_LSM_SHARDS 16                   /* of the block cache */
+#define KVI_LSM_NO_SEQUENCE UINT64_MAX
+
+/* Compiled with KV_MUTANT=n, one known mistake is made, for the crash tests to find; they must. */
+#if defined(KV_MUTANT)
+#define KVI_MUTANT(n) (KV_MUTANT == (n))
+#else
+#define KVI_MUTANT(n) 0
+#endif
+enum {
+    KVI_MUTANT_CURRENT_NAME = 1,        /* CURRENT: the directory is not synced after the rename */
+    KVI_MUTANT_CURRENT_DATA = 2,        /* CURRENT: the file is not synced before the rename */
+    KVI_MUTANT_TABLE_DATA = 3,          /* a table is not synced before the manifest names it */
+    KVI_MUTANT_TABLE_NAME = 4,          /* nor its directory */
+    KVI_MUTANT_MANIFEST_DATA = 5,       /* the manifest is not synced */
+    KVI_MUTANT_LOG_NAME = 6,            /* a new log's directory is not synced */
+    KVI_MUTANT_OLD_LOG = 7,             /* the log before is not synced when the new one is */
+    KVI_MUTANT_NO_SYNC = 8,             /* a synced write is acknowledged without one */
+    KVI_MUTANT_TAIL_REUSE = 9,          /* recovery appends to the log that it found */
+    KVI_MUTANT_SKIP_BAD = 10,           /* replay goes on behind a bad record */
+    KVI_MUTANT_NO_PAYLOAD_CHECK = 11,   /* a log record's payload is not checked */
+    KVI_MUTANT_EARLY_REMOVE = 12,       /* the old manifest is removed before the new CURRENT is durable */
+    KVI_MUTANT_NUMBER_REUSE = 13,       /* file numbers are used again after recovery */
+    KVI_MUTANT_SEQUENCE_LOST = 14,      /* the sequence number starts again at 0 */
+    KVI_MUTANT_TOMBSTONE = 15,          /* every merge drops tombstones */
+    KVI_MUTANT_BATCH_SPLIT = 16,        /* a batch is logged entry by entry */
+    KVI_MUTANT_LOG_REMOVE = 17,         /* recovery removes logs before the manifest is durable */
+    KVI_MUTANT_SYNC_RETRY = 18,         /* a failed sync is repeated, and believed */
+    KVI_MUTANT_APPEND_ERROR = 19,       /* a failed append to the log is ignored */
+    KVI_MUTANT_MANIFEST_ERROR = 20,     /* a failed append to the manifest is ignored, and it is appended to */
+    KVI_MUTANT_PAGE_CACHE = 21          /* recovery trusts logs that may only be in the page cache */
+};
+
+#if defined(KVI_LSM_IMPLIED)
+#define KVI_LSM_DEFINE KVI_DEFINE_WEAK
+#else
+#define KVI_LSM_DEFINE KVI_DEFINE
+#endif
+
+/* ---- varints ---- */
+
+KVI_INLINE size_t kvi_lsm_varint_size(uint64_t n) { return kvi_highest_bit64(n | 1) / 7 + 1; }
+KVI_INLINE uint8_t *kvi_lsm_put_varint(uint8_t *to, uint64_t n)
+{
+    while (n >= 128) { *to++ = (uint8_t)(n | 128); n >>= 7; }
+    *to++ = (uint8_t)n;
+    return to;
+}
+/* A bounded reader of bytes that may be anything: after the first failure everything reads as 0. */
+typedef struct kvi_lsm_reader { const uint8_t *at, *end; bool bad; } kvi_lsm_reader;
+
+KVI_PRIVATE kvi_lsm_reader kvi_lsm_read_over(const void *data, size_t size)
+{
+    kvi_lsm_reader r;
+    r.at = (const uint8_t *)data;
+    r.end = r.at + size;
+    r.bad = false;
+    return r;
+}
+KVI_PRIVATE uint64_t kvi_lsm_read_varint_slow(kvi_lsm_reader *r)
+{
+    uint64_t n = 0;
+    for (uint32_t shift = 0; shift < 64 && r->at < r->end; shift += 7) {
+        uint8_t b = *r->at++;
+        if (shift == 63 && b > 1) break;
+        n |= (uint64_t)(b & 127) << shift;
+        if (b < 128) {
+            if (b == 0 && shift) break;                     /* longer than it must be */
+            return n;
+        }
+    }
+    r->bad = true;
+    r->at = r->end;
+    return 0;
+}
+KVI_INLINE uint64_t kvi_lsm_read_varint(kvi_lsm_reader *r)
+{
+    if (KVI_LIKELY(r->at < r->end && *r->at < 128)) return *r->at++;
+    return kvi_lsm_read_varint_slow(r);
+}
+KVI_INLINE kv_slice kvi_lsm_read_bytes(kvi_lsm_reader *r, uint64_t size)
+{
+    kv_slice s = { NULL, 0 };
+    if (size > (uint64_t)(r->end - r->at)) { r->bad = true; r->at = r->end; return s; }
+    s.data = r->at;
+    s.size = (size_t)size;
+    r->at += size;
+    return s;
+}
+
+/* The first eight bytes of a key as a number that orders as they do; missing ones count as 0. */
+KVI_INLINE uint64_t kvi_lsm_head(const void *key, size_t size)
+{
+    const uint8_t *b = (const uint8_t *)key;
+    uint64_t       head = 0;
+    if (KVI_LIKELY(size >= 8)) {
+#if defined(__GNUC__) || defined(__clang__)
+        return __builtin_bswap64(kvi_load_le64(b));
+#else
+        size = 8;
+#endif
+    }
+    for (size_t i = 0; i < size; i++) head |= (uint64_t)b[i] << (56 - 8 * i);
+    return head;
+}
+/* The head of what follows `prefix` in the key; keys without the prefix are below or above all others. */
+KVI_INLINE uint64_t kvi_lsm_head_after(kv_slice prefix, const void *key, size_t size)
+{
+    int order;
+    if (!prefix.size) return kvi_lsm_head(key, size);
+    if (size >= prefix.size && kvi_equal(key, prefix.data, prefix.size))
+        return kvi_lsm_head((const uint8_t *)key + prefix.size, size - prefix.size);
+    order = kvi_compare_bytes(key, size, prefix.data, prefix.size);
+    return order < 0 ? 0 : UINT64_MAX;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>structs   who holds what
+
+       kv_lsm -- view --+-- memtable (active) -- log
+                 (refs) +-- memtable (frozen) .. log
+                        +-- version -- levels -- runs -- table .. table
+       cache  -- shards -- blocks                         |
+                                                          +-- index, filter (once it was used)
+   A view is what a reader needs, whole: it takes one reference and works without a lock. A view, a
+   version, a table, a memtable and a block never change while somebody can see them, but for the
+   active memtable (see >>memtable), reference counts, and what a table loads when it is first used.
+
+   Locks, in the order in which they are taken:
+       work     who does background work; guards flush and merge jobs
+       mutex    queue of writers, frozen memtables, view switch, snapshots, state, statistics
+       files    names of files, which table files are open
+       a spin lock for the view pointer, one for each cache shard                                  */
+
+typedef struct kvi_lsm_entry {              /* in a memtable; links and key follow, then the value */
+    uint64_t head;                          /* of the key, behind the memtable's prefix */
+    uint64_t sequence;
+    uint32_t key_size, value_size;
+    uint8_t  op, height;
+} kvi_lsm_entry;
+
+typedef struct kvi_lsm_chunk { struct kvi_lsm_chunk *next; size_t size; } kvi_lsm_chunk;
+
+/* A log file. Appended to and synced by the leader of the writers alone. */
+typedef struct kvi_lsm_log {
+    uint32_t refs;
+    kv_file *file;
+    uint64_t number, size;
+    uint64_t durable;                       /* bytes known to be on stable storage; 0: not even its name is */
+    bool     failed;                        /* an append or sync failed: never touched again */
+    bool     obsolete;                      /* flushed: removed with the last reference */
+} kvi_lsm_log;
+
+typedef struct kvi_lsm_memtable {
+    uint32_t       refs;
+    uint32_t       height;                  /* of the highest tower; atomic */
+    kvi_lsm_log   *log;
+    uint64_t       last_sequence;           /* of the newest entry, once frozen */
+    uint64_t       log_chain;               /* the sequence before its first entry */
+    size_t         used_bytes, allocated_bytes; /* atomic */
+    uint64_t       count, deletes, key_bytes, value_bytes;
+    kvi_lsm_chunk *chunks;
+    uint8_t       *free_at, *free_end;      /* of the first chunk */
+    uint64_t       random;                  /* for heights */
+    uint8_t        prefix[64];              /* what the heads leave out */
+    size_t         prefix_size, shared_size;/* shared_size: what all keys share so far, for the next memtable */
+    kvi_lsm_entry *head;                    /* a tower with no key, before all */
+    kvi_lsm_entry *tails[KVI_LSM_HEIGHT_MAX];   /* the last entry of each level; the writer's */
+} kvi_lsm_memtable;
+
+/* What the index of a table says, and its filter. One allocation. */
+typedef struct kvi_lsm_index {
+    size_t          memory_bytes, filter_bytes;
+    uint32_t        count;                  /* data blocks */
+    kv_slice        prefix;                 /* of all index keys */
+    const uint64_t *heads;                  /* behind the prefix */
+    const uint64_t *offsets;                /* count + 1: the last is where the data ends */
+    const uint32_t *key_ends;
+    const uint8_t  *keys;                   /* tails */
+    const uint8_t  *filter;                 /* lines, or NULL */
+    uint32_t        filter_lines, filter_probes;
+    uint32_t       *verified;               /* mapped tables: one bit a block */
+    const uint8_t  *map;
+} kvi_lsm_index;
+
+typedef struct kvi_lsm_table {
+    struct kvi_lsm_table *home;             /* who holds file and index: itself, or the table that it was moved from */
+    uint32_t refs;
+    bool     obsolete;                      /* removed from disk with the last reference */
+    bool     merging;                       /* an input of the running merge; under work */
+    uint8_t  level;
+    uint64_t number, size, age, entries, tombstones, key_bytes, value_bytes, first_sequence, last_sequence;
+    kv_slice smallest, largest;             /* in this allocation */
+    uint64_t smallest_head, largest_head;
+    size_t   memory_bytes;
+    kvi_lsm_index *index;                   /* atomic; NULL until the table is used */
+    kv_file *file;                          /* these under files */
+    uint32_t file_users;
+    bool     file_recent;
+} kvi_lsm_table;
+
+typedef struct kvi_lsm_run { uint64_t age; uint32_t count, first; } kvi_lsm_run;     /* version->tables[first ..] */
+typedef struct kvi_lsm_level { uint32_t runs, first_run, tables; uint64_t bytes; } kvi_lsm_level;
+
+typedef struct kvi_lsm_version {            /* one allocation; tables ordered by level, age descending, key */
+    uint32_t        refs;
+    uint32_t        count, run_count;
+    size_t          memory_bytes;
+    kvi_lsm_level   levels[KV_LSM_LEVELS];
+    kvi_lsm_run    *runs;
+    kvi_lsm_table **tables;
+} kvi_lsm_version;
+
+typedef struct kvi_lsm_view {
+    uint32_t          refs;
+    uint32_t          frozen_count;
+    kvi_lsm_memtable *active;
+    kvi_lsm_memtable *frozen[KVI_LSM_FROZEN_MAX + 1];       /* newest first */
+    kvi_lsm_version  *version;
+} kvi_lsm_view;
+
+/* A data block as it is searched: pointers into its bytes. */
+typedef struct kvi_lsm_page {
+    uint32_t       count, key_bytes, value_bytes, prefix_size;
+    uint32_t       key_fixed, value_fixed;  /* with the flags: the size of each */
+    uint8_t        flags, sequence_width;
+    uint8_t        bucket_bits;             /* 0: no buckets */
+    uint64_t       sequence_base;
+    const uint8_t *prefix, *key_ends, *value_ends, *sequences, *deleted, *tails, *heads, *buckets, *values;
+} kvi_lsm_page;
+
+typedef struct kvi_lsm_block {              /* bytes and what was made for the search follow in one allocation */
+    uint32_t refs;                          /* the cache's own is one of them */
+    uint32_t recent;                        /* CLOCK's bit */
+    uint64_t file, offset;
+    size_t   memory_bytes;
+    struct kvi_lsm_block *next;             /* in its bucket */
+    struct kvi_lsm_block *clock_next, *clock_prev;
+    kvi_lsm_page page;
+} kvi_lsm_block;
+
+typedef struct kvi_lsm_shard {
+    uint32_t        lock;
+    uint32_t        bucket_count;
+    kvi_lsm_block **buckets;
+    kvi_lsm_block  *hand;
+    size_t          used_bytes, limit_bytes, count;
+    uint64_t        hits, misses;
+    char            padding[64];
+} kvi_lsm_shard;
+
+typedef struct kvi_lsm_manifest {
+    kv_file *file;
+    uint64_t number, size;
+    uint64_t snapshot_size;                 /* of the first record: when edits are many times that, start anew */
+    bool     failed;
+} kvi_lsm_manifest;
+
+/* What a writer wants; it lies on the writer's stack while it waits in the queue. */
+typedef struct kvi_lsm_writer {
+    struct kvi_lsm_writer *next;
+    uint32_t  count;                        /* entries; 0: only a sync */
+    uint8_t   op;                           /* of a single entry; 0: `ops` holds them encoded */
+    bool      sync, done, waiting, alone;   /* alone: with nobody else in its group */
+    kv_slice  key, value, ops;
+    size_t    key_bytes, value_bytes;
+    kv_status status;
+    kvi_cond  cond;
+} kvi_lsm_writer;
+
+struct kv_snapshot { uint64_t sequence; struct kv_snapshot *next, *prev; };
+
+struct kv_lsm_batch {
+    kv_allocator allocator;
+    kv_buf       ops;
+    uint32_t     count;
+    size_t       key_bytes, value_bytes;
+    kv_status    status;
+};
+
+struct kvi_lsm_job;
+
+struct kv_lsm {
+    kv_store       store;
+    kv_lsm_options options;
+    kvi_error      error;
+    char          *path;                    /* of the directory */
+    size_t         path_size;
+    char          *names[2];                /* room for a file's path; under files */
+    size_t         names_size;
+    const kv_io   *io;
+    kv_file       *lock;
+    uint32_t       fork_count;
+    uint8_t        id[16];
+    uint64_t       hash_seed;
+    kv_compressor *compressor;
+    uint32_t       filter_bits_x16, filter_probes;          /* a key; 0: no filters */
+
+    kvi_mutex      work, mutex, files;
+    kvi_cond       work_wanted, work_done;
+    kvi_thread     thread;
+    bool           has_thread, stopping;
+    uint32_t       taken_over;              /* how many callers want to do background work themselves */
+
+    /* under mutex */
+    kvi_lsm_writer *writers, **writers_end;
+    kvi_lsm_memtable *active, *frozen[KVI_LSM_FROZEN_MAX + 1];  /* newest first */
+    uint32_t       frozen_count;
+    kv_snapshot    snapshots;               /* a ring; oldest first */
+    kv_status      broken;                  /* KV_OK, or why the store is read-only */
+    bool           poisoned;                /* a sync failed: no way back */
+    char           broken_text[240];
+    kv_status      background;              /* the last failure of background work that changed nothing */
+    uint32_t       keep_files;              /* atomic; 1: nothing is removed any more */
+    uint64_t       unsynced_since_ms;       /* 0: nothing waits for a sync */
+    uint64_t       retry_at_ms;
+    bool           work_pending;            /* there may be background work */
+    size_t         slow_bytes;              /* written since a writer was slowed last */
+
+    /* of the leading writer */
+    uint64_t       sequence;                /* of the last entry logged */
+    kv_buf         record;
+    kvi_lsm_log   *log;                     /* of the active memtable */
+
+    uint64_t       visible;                 /* atomic: readers see entries up to here */
+    kvi_lsm_view  *view;                    /* under view_lock */
+    uint32_t       view_lock;
+    kvi_lsm_version *version;               /* the newest; changed under work and mutex */
+
+    /* under work */
+    struct kvi_lsm_job *flush_job, *merge_job;
+    kvi_lsm_manifest manifest;
+    uint64_t       flushed_sequence;
+    uint64_t       log_number;              /* logs below it are not needed */
+    kv_buf         edit;
+    kv_buf         merge_pointers[KV_LSM_LEVELS];           /* the largest key of the last merge out of a level */
+    uint64_t       next_number;             /* atomic */
+    uint64_t       durable_log;             /* atomic: newest log whose header is known durable */
+
+    kvi_lsm_shard *shards;                  /* NULL: no cache */
+    uint32_t       open_files;              /* under files */
+    kvi_lsm_table **open_tables;            /* options.open_files of them; a clock */
+    uint32_t       open_hand;
+
+    /* statistics; atomic, or under mutex */
+    uint64_t       memory_bytes_tables, index_bytes, filter_bytes, filter_hits, filter_misses;
+    uint64_t       stall_ns, user_bytes, log_written, written, flushes, merges, moves, tombstones_dropped, versions_dropped;
+    uint64_t       syncs, groups, writes, recovered_records, recovered_dropped;
+    uint64_t       level_read[KV_LSM_LEVELS], level_written[KV_LSM_LEVELS];
+};
+
+KVI_PRIVATE void kvi_lsm_poison(kv_lsm *db, kv_status s);
+
+/* ------------------------------------------------------------------------------------------------
+   >>files   names, headers, and errors that say which file it was                                 */
+
+KVI_PRIVATE const char *const kvi_lsm_magic[3] = { "KVLSMlog", "KVLSMkvt", "KVLSMman" };
+
+/* Write the path of a file into names[which]. The caller holds `files`. */
+KVI_PRIVATE kvi_text kvi_lsm_path(kv_lsm *db, int which)
+{
+    kvi_text t = kvi_text_over(db->names[which], db->names_size);
+    kvi_text_add(&t, db->path);
+    kvi_text_char(&t, '/');
+    return t;
+}
+KVI_PRIVATE void kvi_lsm_text_number(kvi_text *t, uint64_t number)
+{
+    for (uint64_t place = 100000; place > 1 && number < place; place /= 10) kvi_text_char(t, '0');
+    kvi_text_u64(t, number);
+}
+KVI_PRIVATE void kvi_lsm_text_file(kvi_text *t, int kind, uint64_t number)
+{
+    if (kind == KVI_LSM_MANIFEST) kvi_text_add(t, "MANIFEST-");
+    kvi_lsm_text_number(t, number);
+    if (kind != KVI_LSM_MANIFEST) kvi_text_add(t, kind == KVI_LSM_LOG ? ".log" : ".kvt");
+}
+
+/* Keep an error: what happened, to which file, and the system's number for it. */
+KVI_PRIVATE kv_status kvi_lsm_fail_file(kv_lsm *db, kv_status s, const char *what, int kind, uint64_t number, uint64_t offset)
+{
+    int      os_error = s == KV_ERR_IO && db->io->os_error ? db->io->os_error(db->io->user) : 0;
+    kvi_text t = kvi_error_begin(&db->error);
+    kvi_lsm_text_file(&t, kind, number);
+    if (offset != KVI_LSM_NO_SEQUENCE) { kvi_text_add(&t, " at "); kvi_text_u64(&t, offset); }
+    kvi_text_add(&t, ": ");
+    kvi_text_add(&t, what);
+    kvi_text_add(&t, ": ");
+    kvi_text_add(&t, kv_status_text(s));
+    if (os_error) { kvi_text_add(&t, " (system error "); kvi_text_i64(&t, os_error); kvi_text_char(&t, ')'); }
+    return kvi_error_end(&db->error, s);
+}
+KVI_PRIVATE kv_status kvi_lsm_fail(kv_lsm *db, kv_status s, const char *what, kv_slice where)
+{
+    kvi_text t = kvi_error_begin(&db->error);
+    kvi_text_add(&t, what);
+    if (where.data) { kvi_text_char(&t, ' '); kvi_text_key(&t, where); }
+    return kvi_error_end(&db->error, s);
+}
+KVI_PRIVATE kv_status kvi_lsm_no_memory(kv_lsm *db) { return kvi_error_set(&db->error, KV_ERR_NO_MEMORY, NULL); }
+KVI_PRIVATE void kvi_lsm_note(kv_lsm *db, kv_status s, const char *text)
+{
+    if (db->options.log) db->options.log(db->options.log_user, s, text);
+}
+
+KVI_PRIVATE uint64_t kvi_lsm_seed(const uint8_t *id, uint64_t number, int kind)
+{
+    uint8_t bytes[32];
+    memcpy(bytes, id, 16);
+    kvi_store_le64(bytes + 16, number);
+    memcpy(bytes + 24, kvi_lsm_magic[kind], 8);
+    return kvi_hash(bytes, sizeof bytes, 0);
+}
+KVI_INLINE uint64_t kvi_lsm_new_number(kv_lsm *db) { return kvi_add_u64(&db->next_number, 1); }
+
+typedef struct kvi_lsm_header { uint32_t format, flags; uint8_t id[16]; uint64_t number, a, b; } kvi_lsm_header;
+
+KVI_PRIVATE void kvi_lsm_header_encode(uint8_t *out, int kind, uint32_t flags, const uint8_t *id, uint64_t number, uint64_t a, uint64_t b)
+{
+    memcpy(out, kvi_lsm_magic[kind], 8);
+    kvi_store_le32(out + 8, KVI_LSM_FORMAT);
+    kvi_store_le32(out + 12, flags);
+    memcpy(out + 16, id, 16);
+    kvi_store_le64(out + 32, number);
+    kvi_store_le64(out + 40, a);
+    kvi_store_le64(out + 48, b);
+    kvi_store_le64(out + 56, kvi_hash(out, 56, 0));
+}
+KVI_PRIVATE kv_status kvi_lsm_header_decode(const uint8_t *in, int kind, kvi_lsm_header *h)
+{
+    if (memcmp(in, kvi_lsm_magic[kind], 8) != 0 || kvi_load_le64(in + 56) != kvi_hash(in, 56, 0)) return KV_ERR_CORRUPT;
+    h->format = kvi_load_le32(in + 8);
+    h->flags = kvi_load_le32(in + 12);
+    memcpy(h->id, in + 16, 16);
+    h->number = kvi_load_le64(in + 32);
+    h->a = kvi_load_le64(in + 40);
+    h->b = kvi_load_le64(in + 48);
+    return h->format > KVI_LSM_FORMAT ? KV_ERR_VERSION : KV_OK;
+}
+
+/* The calls of kv_io by file kind and number. A KV_NOT_FOUND stays one: the caller decides. */
+KVI_PRIVATE kv_status kvi_lsm_open_file(kv_lsm *db, int kind, uint64_t number, uint32_t flags, kv_file **file)
+{
+    kv_status s;
+    kvi_text  t;
+    kvi_mutex_lock(&db->files);
+    t = kvi_lsm_path(db, 0);
+    kvi_lsm_text_file(&t, kind, number);
+    s = db->io->open(db->io->user, db->names[0], flags, file);
+    kvi_mutex_unlock(&db->files);
+    if (s == KV_EXISTS) s = KV_ERR_IO;                      /* numbers are not used twice: somebody else is at work here */
+    return s < 0 ? kvi_lsm_fail_file(db, s, "cannot open", kind, number, KVI_LSM_NO_SEQUENCE) : s;
+}
+KVI_PRIVATE kv_status kvi_lsm_create_file(kv_lsm *db, int kind, uint64_t number, kv_file **file)
+{
+    uint32_t flags = KVI_MUTANT(KVI_MUTANT_NUMBER_REUSE) ? KV_OPEN_WRITE | KV_OPEN_CREATE | KV_OPEN_TRUNCATE
+                                                         : KV_OPEN_WRITE | KV_OPEN_CREATE | KV_OPEN_EXCLUSIVE;
+    kv_status s = kvi_lsm_open_file(db, kind, number, flags, file);
+    return s == KV_NOT_FOUND ? kvi_lsm_fail_file(db, KV_ERR_IO, "cannot create: the directory is gone", kind, number, KVI_LSM_NO_SEQUENCE) : s;
+}
+KVI_PRIVATE kv_status kvi_lsm_remove_named(kv_lsm *db, const char *name)
+{
+    kv_status s;
+    kvi_text  t;
+    kvi_mutex_lock(&db->files);
+    t = kvi_lsm_path(db, 0);
+    kvi_text_add(&t, name);
+    s = db->io->remove(db->io->user, db->names[0]);
+    kvi_mutex_unlock(&db->files);
+    return s;
+}
+KVI_PRIVATE void kvi_lsm_remove_file(kv_lsm *db, int kind, uint64_t number)
+{
+    char     name[40];
+    kvi_text t = kvi_text_over(name, sizeof name);
+    if (kvi_load_u32(&db->keep_files)) return;
+    kvi_lsm_text_file(&t, kind, number);
+    (void)kvi_lsm_remove_named(db, name);                   /* what stays is removed by the next open */
+}
+KVI_PRIVATE kv_status kvi_lsm_sync_dir(kv_lsm *db)
+{
+    kv_status s = db->io->sync_dir(db->io->user, db->path);
+    kvi_add_u64(&db->syncs, 1);
+    return s < 0 ? kvi_error_set(&db->error, s, "cannot sync the directory") : KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_sync_file(kv_lsm *db, kv_file *file)
+{
+    kv_status s = db->io->sync(db->io->user, file);
+    if (KVI_MUTANT(KVI_MUTANT_SYNC_RETRY) && s < 0) s = db->io->sync(db->io->user, file);
+    kvi_add_u64(&db->syncs, 1);
+    return s;
+}
+KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset, void *data, size_t size)
+{
+    size_t    got = 0;
+    kv_status s = db->io->read_at(db->io->user, file, offset, data, size, &got);
+    if (s < 0) return s;
+    return got == size ? KV_OK : KV_ERR_CORRUPT;            /* the file is shorter than it was */
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>memtable   the newest writes, sorted, in memory; every entry is already in the log
+
+   A skip list (W. Pugh, 1990) in an arena, with several versions of a key, newest first. One thread
+   inserts at a time; any number read. Each entry carries its head, eight bytes of the key behind the
+   prefix that the keys of the memtable before shared, so that most comparisons touch no key.
+   Invariant M1: entries never move and are never freed before the whole memtable is, and a link is
+                 stored (release) after what it leads to is complete: readers need no lock.
+   Invariant M2: room is reserved before the log is written, so inserting cannot fail.              */
+
+KVI_INLINE kvi_pointer *kvi_lsm_links(const kvi_lsm_entry *e) { return (kvi_pointer *)(uintptr_t)(e + 1); }
+KVI_INLINE const uint8_t *kvi_lsm_entry_bytes(const kvi_lsm_entry *e) { return (const uint8_t *)(kvi_lsm_links(e) + e->height); }
+KVI_INLINE kv_slice kvi_lsm_entry_key(const kvi_lsm_entry *e) { return kv_bytes(kvi_lsm_entry_bytes(e), e->key_size); }
+KVI_INLINE kv_slice kvi_lsm_entry_value(const kvi_lsm_entry *e) { return kv_bytes(kvi_lsm_entry_bytes(e) + e->key_size, e->value_size); }
+KVI_INLINE kvi_lsm_entry *kvi_lsm_next(const kvi_lsm_entry *e, uint32_t level) { return (kvi_lsm_entry *)kvi_load_ptr(&kvi_lsm_links(e)[level]); }
+KVI_INLINE kv_slice kvi_lsm_memtable_prefix(const kvi_lsm_memtable *m) { return kv_bytes(m->prefix, m->prefix_size); }
+
+/* < 0 where e comes before (key, sequence). */
+KVI_INLINE int kvi_lsm_entry_order(const kvi_lsm_entry *e, uint64_t head, kv_slice key, uint64_t sequence)
+{
+    int order;
+    if (e->head != head) return e->head < head ? -1 : 1;
+    order = kvi_compare(kvi_lsm_entry_key(e), key);
+    if (order) return order;
+    return e->sequence > sequence ? -1 : e->sequence < sequence;
+}
+
+KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height, size_t key_size, size_t value_size)
+{
+    return (sizeof(kvi_lsm_entry) + height * sizeof(kvi_pointer) + key_size + value_size + 15) & ~(size_t)15;
+}
+/* What `count` entries may take at most. */
+KVI_INLINE size_t kvi_lsm_entries_bound(size_t count, size_t key_bytes, size_t value_bytes)
+{
+    return count * kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 15) + key_bytes + value_bytes;
+}
+
+/* Make sure of `bytes` in one piece. */
+KVI_PRIVATE bool kvi_lsm_memtable_reserve(kv_lsm *db, kvi_lsm_memtable *m, size_t bytes)
+{
+    kvi_lsm_chunk *chunk;
+    size_t         size = db->options.memtable_bytes / 8;
+    if (KVI_LIKELY((size_t)(m->free_end - m->free_at) >= bytes)) return true;
+    if (size > 1u << 20) size = 1u << 20;
+    if (size < 4096) size = 4096;
+    if (bytes > SIZE_MAX - 64) return false;
+    if (size < bytes + sizeof *chunk + 16) size = bytes + sizeof *chunk + 16;
+    chunk = (kvi_lsm_chunk *)kvi_alloc(&db->options.allocator, size);
+    if (!chunk) return false;
+    chunk->next = m->chunks;
+    chunk->size = size;
+    m->chunks = chunk;
+    m->free_at = (uint8_t *)chunk + ((sizeof *chunk + 15) & ~(size_t)15);
+    m->free_end = (uint8_t *)chunk + size;
+    kvi_poke_size(&m->allocated_bytes, m->allocated_bytes + size);
+    return true;
+}
+
+KVI_PRIVATE uint32_t kvi_lsm_random_height(kvi_lsm_memtable *m)     /* each higher level holds a quarter */
+{
+    uint32_t height = 1, bits;
+    m->random = m->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    bits = (uint32_t)(m->random >> 32);
+    while (height < KVI_LSM_HEIGHT_MAX && (bits & 3) == 0) { height++; bits >>= 2; if (!bits) bits = 0x5A5A5A5A; }
+    return height;
+}
+
+KVI_PRIVATE void kvi_lsm_memtable_free(kv_lsm *db, kvi_lsm_memtable *m)
+{
+    while (m->chunks) {
+        kvi_lsm_chunk *next = m->chunks->next;
+        kvi_free(&db->options.allocator, m->chunks, m->chunks->size);
+        m->chunks = next;
+    }
+    kvi_free(&db->options.allocator, m, sizeof *m);
+}
+KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_memtable *before)
+{
+    kvi_lsm_memtable *m = (kvi_lsm_memtable *)kvi_alloc_zero(&db->options.allocator, sizeof *m);
+    kvi_lsm_entry    *head;
+    if (!m) return NULL;
+    if (!kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 0))) { kvi_lsm_memtable_free(db, m); return NULL; }
+    m->refs = 1;
+    m->height = 1;
+    m->random = db->sequence * 2 + 1;
+    head = (kvi_lsm_entry *)(void *)m->free_at;
+    m->free_at += kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 0);
+    memset(head, 0, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 0));
+    head->height = KVI_LSM_HEIGHT_MAX;
+    m->head = head;
+    for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) m->tails[i] = head;
+    if (before && before->count) {
+        m->prefix_size = before->shared_size < sizeof m->prefix ? before->shared_size : sizeof m->prefix;
+        memcpy(m->prefix, kvi_lsm_entry_bytes(before->tails[0]), m->prefix_size);
+    }
+    return m;
+}
+
+/* The first entry at or behind (key, sequence); where `before` is given, what comes before it at each level. */
+KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_seek(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_entry **before)
+{
+    uint64_t       head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
+    kvi_lsm_entry *at = m->head, *beyond = NULL;
+    uint32_t       level = kvi_load_u32(&m->height) - 1;
+    for (;;) {
+        kvi_lsm_entry *next = kvi_lsm_next(at, level);
+        if (next && next != beyond && kvi_lsm_entry_order(next, head, key, sequence) < 0) { at = next; continue; }
+        if (before) before[level] = at;
+        if (level == 0) return next;
+        beyond = next;
+        level--;
+    }
+}
+KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_before(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence)  /* the last one before it, or NULL */
+{
+    kvi_lsm_entry *before[KVI_LSM_HEIGHT_MAX];
+    (void)kvi_lsm_memtable_seek(m, key, sequence, before);
+    return before[0] == m->head ? NULL : before[0];
+}
+KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_last(const kvi_lsm_memtable *m)
+{
+    kvi_lsm_entry *at = m->head;
+    uint32_t       level = kvi_load_u32(&m->height) - 1;
+    for (;;) {
+        kvi_lsm_entry *next = kvi_lsm_next(at, level);
+        if (next) { at = next; continue; }
+        if (level == 0) return at == m->head ? NULL : at;
+        level--;
+    }
+}
+
+/* Keep what all keys share; their order makes it what the first and the last one share, but only an
+   insert knows cheaply whether it changed. */
+KVI_INLINE void kvi_lsm_memtable_share(kvi_lsm_memtable *m, kv_slice key)
+{
+    const uint8_t *some;
+    if (m->count == 0) { m->shared_size = key.size; return; }
+    if (m->shared_size == 0) return;
+    some = kvi_lsm_entry_bytes(m->tails[0]);
+    if (key.size >= m->shared_size && kvi_equal(some, key.data, m->shared_size)) return;
+    m->shared_size = kvi_common_prefix(some, key.data, key.size < m->shared_size ? key.size : m->shared_size);
+}
+
+/* Insert; the room is reserved, and the sequence is greater than all before. */
+KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_slice key, kv_slice value, uint64_t sequence)
+{
+    kvi_lsm_entry *before[KVI_LSM_HEIGHT_MAX], **link_from = before, *e = (kvi_lsm_entry *)(void *)m->free_at;
+    uint32_t       height = kvi_lsm_random_height(m), known = m->height;
+    size_t         size = kvi_lsm_entry_size(height, key.size, value.size);
+    KV_ASSERT((size_t)(m->free_end - m->free_at) >= size);
+    m->free_at += size;
+    kvi_lsm_memtable_share(m, key);
+
+    /* 1. the entry itself */
+    e->head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
+    e->sequence = sequence;
+    e->key_size = (uint32_t)key.size;
+    e->value_size = (uint32_t)value.size;
+    e->op = op;
+    e->height = (uint8_t)height;
+    kvi_copy((uint8_t *)(kvi_lsm_links(e) + height), key.data, key.size);
+    kvi_copy((uint8_t *)(kvi_lsm_links(e) + height) + key.size, value.data, value.size);
+
+    /* 2. its place: behind everything, as in a load in order, or searched */
+    if (m->tails[0] == m->head || kvi_lsm_entry_order(m->tails[0], e->head, key, sequence) < 0) link_from = m->tails;
+    else {
+        (void)kvi_lsm_memtable_seek(m, key, sequence, before);
+        for (uint32_t i = known; i < height; i++) before[i] = m->head;
+    }
+
+    /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
+    for (uint32_t i = 0; i < height; i++) {
+        kvi_lsm_entry *from = link_from[i], *next = (kvi_lsm_entry *)kvi_peek_ptr(&kvi_lsm_links(from)[i]);
+        kvi_poke_ptr(&kvi_lsm_links(e)[i], next);
+        kvi_store_ptr(&kvi_lsm_links(from)[i], e);
+        if (!next) m->tails[i] = e;
+    }
+    if (height > known) kvi_store_u32(&m->height, height);
+    kvi_poke_u64(&m->count, m->count + 1);
+    if (op == KVI_LSM_DELETE) kvi_poke_u64(&m->deletes, m->deletes + 1);
+    kvi_poke_u64(&m->key_bytes, m->key_bytes + key.size);
+    kvi_poke_u64(&m->value_bytes, m->value_bytes + value.size);
+    kvi_poke_size(&m->used_bytes, m->used_bytes + size);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>block   data blocks: how they are made, checked and searched
+
+   Keys, values and sequence numbers stand in columns, so that a search touches keys only, columns of
+   equal sizes vanish, and any entry can be read without the ones before it. What all keys of a block
+   share is written once. Two things help the search and are made when a block enters the cache (or
+   stored with it where tables are not compressed and may be mapped):
+       heads    u32 a key: the first four bytes of its tail, big end first, for the binary search
+       buckets  u8 each: 0 no key, 255 several, else 1 + the entry; 1.3 to 2.7 buckets a key
+   Invariant B1: a page was checked once, all of it, before anything else looks at it.              */
+
+KVI_INLINE uint32_t kvi_lsm_bucket_bits(uint32_t count)
+{
+    if (count < 4 || count > 254) return 0;
+    return kvi_highest_bit32(count * 4 / 3) + 1;
+}
+KVI_INLINE uint32_t kvi_lsm_bucket(uint64_t hash, uint32_t bits) { return (uint32_t)(hash >> 12) & ((1u << bits) - 1); }
+KVI_INLINE size_t kvi_lsm_heads_size(uint32_t count) { return (size_t)count * 4 + (kvi_lsm_bucket_bits(count) ? (size_t)1 << kvi_lsm_bucket_bits(count) : 0); }
+
+KVI_INLINE uint32_t kvi_lsm_end(const kvi_lsm_page *p, const uint8_t *ends, uint32_t i)
+{
+    return p->flags & KVI_LSM_WIDE ? kvi_load_le32(ends + (size_t)i * 4) : kvi_load_le16(ends + (size_t)i * 2);
+}
+KVI_INLINE kv_slice kvi_lsm_page_tail(const kvi_lsm_page *p, uint32_t i)
+{
+    uint32_t from, to;
+    if (p->flags & KVI_LSM_FIXED_KEYS) { from = i * p->key_fixed; to = from + p->key_fixed; }
+    else { from = i ? kvi_lsm_end(p, p->key_ends, i - 1) : 0; to = kvi_lsm_end(p, p->key_ends, i); }
+    return kv_bytes(p->tails + from, to - from);
+}
+KVI_INLINE kv_slice kvi_lsm_page_value(const kvi_lsm_page *p, uint32_t i)
+{
+    uint32_t from, to;
+    if (p->flags & KVI_LSM_FIXED_VALUES) { from = i * p->value_fixed; to = from + p->value_fixed; }
+    else { from = i ? kvi_lsm_end(p, p->value_ends, i - 1) : 0; to = kvi_lsm_end(p, p->value_ends, i); }
+    return kv_bytes(p->values + from, to - from);
+}
+KVI_INLINE uint64_t kvi_lsm_page_sequence(const kvi_lsm_page *p, uint32_t i)
+{
+    const uint8_t *b = p->sequences + (size_t)i * p->sequence_width;
+    uint64_t       n = 0;
+    for (uint32_t k = 0; k < p->sequence_width; k++) n |= (uint64_t)b[k] << (8 * k);
+    return p->sequence_base + n;
+}
+KVI_INLINE bool kvi_lsm_page_deleted(const kvi_lsm_page *p, uint32_t i)
+{
+    return (p->flags & KVI_LSM_DELETED) && (p->deleted[i / 8] >> (i % 8) & 1);
+}
+KVI_INLINE uint32_t kvi_lsm_head32(kv_slice tail)
+{
+    const uint8_t *b = (const uint8_t *)tail.data;
+    uint32_t       head = 0;
+    if (KVI_LIKELY(tail.size >= 4)) return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+    for (size_t i = 0; i < tail.size; i++) head |= (uint32_t)b[i] << (24 - 8 * i);
+    return head;
+}
+
+/* Lay the pointers over a block's bytes. False: they do not add up. */
+KVI_PRIVATE bool kvi_lsm_page_over(kvi_lsm_page *p, const uint8_t *raw, size_t size)
+{
+    size_t   width, at = KVI_LSM_DATA_SIZE;
+    uint64_t total;
+    if (size < KVI_LSM_DATA_SIZE) return false;
+    memset(p, 0, sizeof *p);
+    p->count = kvi_load_le32(raw);
+    p->key_bytes = kvi_load_le32(raw + 4);
+    p->value_bytes = kvi_load_le32(raw + 8);
+    p->prefix_size = kvi_load_le16(raw + 12);
+    p->flags = raw[14];
+    p->sequence_width = raw[15];
+    p->sequence_base = kvi_load_le64(raw + 16);
+    if (p->count == 0 || p->sequence_width > 8 || p->flags > 63) return false;
+    width = p->flags & KVI_LSM_WIDE ? 4 : 2;
+    total = (uint64_t)KVI_LSM_DATA_SIZE + p->prefix_size + p->key_bytes + p->value_bytes + (uint64_t)p->count * p->sequence_width
+          + (p->flags & KVI_LSM_FIXED_KEYS ? 0 : (uint64_t)p->count * width) + (p->flags & KVI_LSM_FIXED_VALUES ? 0 : (uint64_t)p->count * width)
+          + (p->flags & KVI_LSM_DELETED ? ((uint64_t)p->count + 7) / 8 : 0) + (p->flags & KVI_LSM_HEADS ? kvi_lsm_heads_size(p->count) : 0);
+    if (total != size) return false;
+    p->prefix = raw + at;      at += p->prefix_size;
+    p->key_ends = raw + at;    if (!(p->flags & KVI_LSM_FIXED_KEYS)) at += p->count * width;
+    p->value_ends = raw + at;  if (!(p->flags & KVI_LSM_FIXED_VALUES)) at += p->count * width;
+    p->sequences = raw + at;   at += (size_t)p->count * p->sequence_width;
+    p->deleted = raw + at;     if (p->flags & KVI_LSM_DELETED) at += ((size_t)p->count + 7) / 8;
+    p->tails = raw + at;       at += p->key_bytes;
+    if (p->flags & KVI_LSM_HEADS) {
+        p->heads = raw + at;
+        p->buckets = p->heads + (size_t)p->count * 4;
+        p->bucket_bits = (uint8_t)kvi_lsm_bucket_bits(p->count);
+        at += kvi_lsm_heads_size(p->count);
+    }
+    p->values = raw + at;
+    if (p->flags & KVI_LSM_FIXED_KEYS) p->key_fixed = p->key_bytes / p->count;
+    if (p->flags & KVI_LSM_FIXED_VALUES) p->value_fixed = p->value_bytes / p->count;
+    return true;
+}
+/* Are the columns what the page says? Order is left to kvi_lsm_check: a wrong one gives wrong
+   answers, but no wrong reads. */
+KVI_PRIVATE bool kvi_lsm_page_valid(const kvi_lsm_page *p)
+{
+    uint32_t before = 0, longest = KV_KEY_SIZE_MAX - p->prefix_size;
+    if (p->flags & KVI_LSM_FIXED_KEYS) {
+        if ((uint64_t)p->key_fixed * p->count != p->key_bytes || p->key_fixed > longest) return false;
+    } else {
+        for (uint32_t i = 0; i < p->count; i++) {
+            uint32_t end = kvi_lsm_end(p, p->key_ends, i);
+            if (end < before || end - before > longest) return false;
+            before = end;
+        }
+        if (before != p->key_bytes) return false;
+    }
+    if (p->flags & KVI_LSM_FIXED_VALUES) {
+        if ((uint64_t)p->value_fixed * p->count != p->value_bytes) return false;
+    } else {
+        before = 0;
+        for (uint32_t i = 0; i < p->count; i++) {
+            uint32_t end = kvi_lsm_end(p, p->value_ends, i);
+            if (end < before) return false;
+            before = end;
+        }
+        if (before != p->value_bytes) return false;
+    }
+    if (p->bucket_bits) for (uint32_t i = 0; i < 1u << p->bucket_bits; i++) if (p->buckets[i] != 255 && p->buckets[i] > p->count) return false;
+    return true;
+}
+
+KVI_PRIVATE bool kvi_lsm_page_same_key(const kvi_lsm_page *p, uint32_t i, uint32_t k)
+{
+    kv_slice a = kvi_lsm_page_tail(p, i), b = kvi_lsm_page_tail(p, k);
+    return a.size == b.size && kvi_equal(a.data, b.data, a.size);
+}
+
+/* Write heads and, where wanted, buckets for the page to `out` (kvi_lsm_heads_size bytes). */
+KVI_PRIVATE void kvi_lsm_page_make_heads(kvi_lsm_page *p, uint8_t *out, uint64_t hash_seed, bool buckets)
+{
+    uint32_t bits = kvi_lsm_bucket_bits(p->count);
+    uint8_t *table = out + (size_t)p->count * 4, key[512];
+    for (uint32_t i = 0; i < p->count; i++) kvi_store_le32(out + (size_t)i * 4, kvi_lsm_head32(kvi_lsm_page_tail(p, i)));
+    p->heads = out;
+    if (!bits) return;
+    if (!buckets || p->prefix_size > sizeof key / 2) { memset(table, 255, (size_t)1 << bits); }
+    else {
+        memset(table, 0, (size_t)1 << bits);
+        memcpy(key, p->prefix, p->prefix_size);
+        for (uint32_t i = 0; i < p->count; i++) {
+            kv_slice tail = kvi_lsm_page_tail(p, i);
+            uint8_t *bucket;
+            if (tail.size > sizeof key - p->prefix_size) { memset(table, 255, (size_t)1 << bits); break; }
+            if (i && (p->flags & KVI_LSM_REPEATS) && kvi_lsm_page_same_key(p, i, i - 1)) continue;
+            kvi_copy(key + p->prefix_size, tail.data, tail.size);
+            bucket = table + kvi_lsm_bucket(kvi_hash(key, p->prefix_size + tail.size, hash_seed), bits);
+            *bucket = (uint8_t)(*bucket ? 255 : i + 1);
+        }
+    }
+    p->buckets = table;
+    p->bucket_bits = (uint8_t)bits;
+}
+
+/* The first entry whose key is not below `key`; count where there is none. */
+KVI_PRIVATE uint32_t kvi_lsm_page_lower(const kvi_lsm_page *p, kv_slice key)
+{
+    uint32_t low = 0, high = p->count, head;
+    size_t   both = key.size < p->prefix_size ? key.size : p->prefix_size;
+    kv_slice tail;
+    int      order = kvi_same_bytes(key.data, p->prefix, both) ? 0 : memcmp(key.data, p->prefix, both);
+    if (order < 0 || (order == 0 && key.size < p->prefix_size)) return 0;
+    if (order > 0) return p->count;
+    tail = kv_bytes((const uint8_t *)key.data + both, key.size - both);
+    if (p->heads) {
+        head = kvi_lsm_head32(tail);
+        while (low < high) {                                /* the first head that is not below */
+            uint32_t middle = (low + high) / 2;
+            if (kvi_load_le32(p->heads + (size_t)middle * 4) < head) low = middle + 1; else high = middle;
+        }
+        high = p->count;
+        while (low < high) {                                /* few share a head, as a rule */
+            if (kvi_load_le32(p->heads + (size_t)low * 4) != head) return low;
+            if (kvi_compare(kvi_lsm_page_tail(p, low), tail) >= 0) return low;
+            if (low + 8 < high && kvi_load_le32(p->heads + (size_t)(low + 8) * 4) == head) break;
+            low++;
+        }
+        if (low == high) return low;
+    }
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (kvi_compare(kvi_lsm_page_tail(p, middle), tail) < 0) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+
+/* The newest entry of `key` at or below the sequence; count where there is none in this block. Where
+   it stops at the block's end with the key still the same, *more is set. */
+KVI_PRIVATE uint32_t kvi_lsm_page_find(const kvi_lsm_page *p, kv_slice key, uint64_t hash, uint64_t sequence, bool *more)
+{
+    uint32_t i;
+    kv_slice tail;
+    *more = false;
+    if (p->bucket_bits) {
+        uint32_t bucket = p->buckets[kvi_lsm_bucket(hash, p->bucket_bits)];
+        if (bucket == 0) return p->count;
+        i = bucket < 255 ? bucket - 1 : kvi_lsm_page_lower(p, key);
+    } else i = kvi_lsm_page_lower(p, key);
+    if (i == p->count) return i;
+    tail = kvi_lsm_page_tail(p, i);
+    if (key.size != p->prefix_size + tail.size || !kvi_equal((const uint8_t *)key.data + p->prefix_size, tail.data, tail.size)
+        || !kvi_equal(key.data, p->prefix, p->prefix_size)) return p->count;
+    while (kvi_lsm_page_sequence(p, i) > sequence) {
+        if (i + 1 == p->count) { *more = true; return p->count; }
+        if (!kvi_lsm_page_same_key(p, i, i + 1)) return p->count;
+        i++;
+    }
+    return i;
+}
+
+/* ---- making one ---- */
+
+typedef struct kvi_lsm_column { uint64_t sequence; uint32_t key_end, value_end; uint8_t deleted; } kvi_lsm_column;
+
+typedef struct kvi_lsm_page_builder {
+    kv_buf   keys, values, columns;         /* whole keys; kvi_lsm_column each */
+    uint32_t count;
+    bool     repeats;
+} kvi_lsm_page_builder;
+
+KVI_INLINE const kvi_lsm_column *kvi_lsm_columns(const kvi_lsm_page_builder *b) { return (const kvi_lsm_column *)b->columns.data; }
+KVI_INLINE kv_slice kvi_lsm_builder_key(const kvi_lsm_page_builder *b, uint32_t i)
+{
+    uint32_t from = i ? kvi_lsm_columns(b)[i - 1].key_end : 0;
+    return kv_bytes((const uint8_t *)b->keys.data + from, kvi_lsm_columns(b)[i].key_end - from);
+}
+KVI_PRIVATE size_t kvi_lsm_builder_size(const kvi_lsm_page_builder *b) { return b->keys.size + b->values.size + (size_t)b->count * 8; }
+
+KVI_INLINE kv_status kvi_lsm_builder_more(kv_buf *b, size_t size)     /* room for size more bytes */
+{
+    size_t wanted = b->size + size;
+    if (KVI_LIKELY(wanted <= b->capacity)) return KV_OK;
+    return kv_buf_reserve(b, wanted < 1u << 20 && wanted < b->capacity * 2 ? b->capacity * 2 : wanted);
+}
+KVI_PRIVATE kv_status kvi_lsm_builder_add(kvi_lsm_page_builder *b, kv_slice key, uint64_t sequence, bool deleted, kv_slice value)
+{
+    kvi_lsm_column *column;
+    if (kvi_lsm_builder_more(&b->keys, key.size) < 0 || kvi_lsm_builder_more(&b->values, value.size) < 0
+        || kvi_lsm_builder_more(&b->columns, sizeof *column) < 0) return KV_ERR_NO_MEMORY;
+    kvi_copy((uint8_t *)b->keys.data + b->keys.size, key.data, key.size);
+    b->keys.size += key.size;
+    kvi_copy((uint8_t *)b->values.data + b->values.size, value.data, value.size);
+    b->values.size += value.size;
+    column = (kvi_lsm_column *)(void *)((uint8_t *)b->columns.data + b->columns.size);
+    b->columns.size += sizeof *column;
+    column->sequence = sequence;
+    column->key_end = (uint32_t)b->keys.size;
+    column->value_end = (uint32_t)b->values.size;
+    column->deleted = deleted;
+    b->count++;
+    return KV_OK;
+}
+KVI_PRIVATE void kvi_lsm_builder_clear(kvi_lsm_page_builder *b)
+{
+    b->keys.size = b->values.size = b->columns.size = 0;
+    b->count = 0;
+    b->repeats = false;
+    if (b->values.capacity > 8u << 20) kv_buf_free(&b->values);     /* one value may be a gigabyte */
+}
+
+typedef struct kvi_lsm_shape { uint64_t base, widest; uint32_t key_fixed, value_fixed; bool deleted, keys_fixed, values_fixed; } kvi_lsm_shape;
+
+KVI_PRIVATE kvi_lsm_shape kvi_lsm_builder_shape(const kvi_lsm_page_builder *b)
+{
+    const kvi_lsm_column *c = kvi_lsm_columns(b);
+    kvi_lsm_shape         shape;
+    memset(&shape, 0, sizeof shape);
+    shape.base = c[0].sequence;
+    shape.key_fixed = c[0].key_end;
+    shape.value_fixed = c[0].value_end;
+    shape.keys_fixed = shape.values_fixed = true;
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (c[i].sequence < shape.base) shape.base = c[i].sequence;
+        if (c[i].sequence > shape.widest) shape.widest = c[i].sequence;
+        if (c[i].deleted) shape.deleted = true;
+        if (i && c[i].key_end - c[i - 1].key_end != shape.key_fixed) shape.keys_fixed = false;
+        if (i && c[i].value_end - c[i - 1].value_end != shape.value_fixed) shape.values_fixed = false;
+    }
+    shape.widest -= shape.base;
+    return shape;
+}
+KVI_PRIVATE uint8_t *kvi_lsm_put_ends(uint8_t *to, const kvi_lsm_page_builder *b, bool keys, uint32_t prefix_size, bool wide)
+{
+    const kvi_lsm_column *c = kvi_lsm_columns(b);
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint32_t end = keys ? c[i].key_end - (i + 1) * prefix_size : c[i].value_end;
+        if (wide) kvi_store_le32(to, end); else kvi_store_le16(to, (uint16_t)end);
+        to += wide ? 4 : 2;
+    }
+    return to;
+}
+
+/* The block's bytes, to `raw`, which is replaced. */
+KVI_PRIVATE kv_status kvi_lsm_builder_finish(kvi_lsm_page_builder *b, bool with_heads, uint64_t hash_seed, kv_buf *raw)
+{
+    kvi_lsm_shape shape = kvi_lsm_builder_shape(b);
+    kv_slice      first = kvi_lsm_builder_key(b, 0), last = kvi_lsm_builder_key(b, b->count - 1);
+    uint32_t      prefix = (uint32_t)kvi_common_prefix(first.data, last.data, first.size < last.size ? first.size : last.size);
+    uint32_t      key_bytes = (uint32_t)(b->keys.size - (size_t)prefix * b->count), width = shape.widest ? kvi_highest_bit64(shape.widest) / 8 + 1 : 0;
+    bool          wide = key_bytes > 65535 || b->values.size > 65535;
+    size_t        ends = (size_t)b->count * (wide ? 4 : 2), heads = with_heads ? kvi_lsm_heads_size(b->count) : 0;
+    size_t        size = KVI_LSM_DATA_SIZE + prefix + (shape.keys_fixed ? 0 : ends) + (shape.values_fixed ? 0 : ends) + (size_t)b->count * width
+                       + (shape.deleted ? ((size_t)b->count + 7) / 8 : 0) + key_bytes + heads + b->values.size;
+    uint8_t      *at;
+    raw->size = 0;
+    if (kv_buf_reserve(raw, size) < 0) return KV_ERR_NO_MEMORY;
+    raw->size = size;
+    at = (uint8_t *)raw->data;
+    kvi_store_le32(at, b->count);
+    kvi_store_le32(at + 4, key_bytes);
+    kvi_store_le32(at + 8, (uint32_t)b->values.size);
+    kvi_store_le16(at + 12, (uint16_t)prefix);
+    at[14] = (uint8_t)((shape.deleted ? KVI_LSM_DELETED : 0) | (wide ? KVI_LSM_WIDE : 0) | (shape.keys_fixed ? KVI_LSM_FIXED_KEYS : 0)
+                       | (shape.values_fixed ? KVI_LSM_FIXED_VALUES : 0) | (with_heads ? KVI_LSM_HEADS : 0) | (b->repeats ? KVI_LSM_REPEATS : 0));
+    at[15] = (uint8_t)width;
+    kvi_store_le64(at + 16, shape.base);
+    at += KVI_LSM_DATA_SIZE;
+    kvi_copy(at, first.data, prefix);
+    at += prefix;
+    if (!shape.keys_fixed) at = kvi_lsm_put_ends(at, b, true, prefix, wide);
+    if (!shape.values_fixed) at = kvi_lsm_put_ends(at, b, false, 0, wide);
+    for (uint32_t i = 0; width && i < b->count; i++) {
+        uint64_t n = kvi_lsm_columns(b)[i].sequence - shape.base;
+        for (uint32_t k = 0; k < width; k++) *at++ = (uint8_t)(n >> (8 * k));
+    }
+    if (shape.deleted) {
+        memset(at, 0, ((size_t)b->count + 7) / 8);
+        for (uint32_t i = 0; i < b->count; i++) if (kvi_lsm_columns(b)[i].deleted) at[i / 8] = (uint8_t)(at[i / 8] | 1u << (i % 8));
+        at += ((size_t)b->count + 7) / 8;
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        kv_slice key = kvi_lsm_builder_key(b, i);
+        kvi_copy(at, (const uint8_t *)key.data + prefix, key.size - prefix);
+        at += key.size - prefix;
+    }
+    
+    kvi_copy(at + heads, b->values.data, b->values.size);
+    if (with_heads) {
+        kvi_lsm_page page;
+        memset(at, 0, heads);
+        (void)kvi_lsm_page_over(&page, (const uint8_t *)raw->data, size);
+        kvi_lsm_page_make_heads(&page, at, hash_seed, true);
+    }
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>cache   blocks in memory, ready to search: sharded, CLOCK, counted
+
+   A block is found by (file, offset); files' numbers are never used again, so an entry can be old
+   but never wrong. Whoever holds a reference may look at the block after it was thrown out.
+   Invariant C1: a shard holds at most its share of the limit, but for blocks that are being read.  */
+
+KVI_PRIVATE void kvi_lsm_block_release(kv_lsm *db, kvi_lsm_block *b)
+{
+    if (b && kvi_sub_u32(&b->refs, 1) == 1) kvi_free(&db->options.allocator, b, b->memory_bytes);
+}
+
+KVI_INLINE uint64_t kvi_lsm_cache_hash(uint64_t file, uint64_t offset) { return kvi_mix64(file * UINT64_C(0x9E3779B97F4A7C15) + offset); }
+KVI_INLINE kvi_lsm_shard *kvi_lsm_cache_shard(kv_lsm *db, uint64_t hash) { return &db->shards[hash >> 60 & (KVI_LSM_SHARDS - 1)]; }
+
+KVI_PRIVATE kvi_lsm_block *kvi_lsm_cache_find(kv_lsm *db, uint64_t file, uint64_t offset)
+{
+    uint64_t       hash = kvi_lsm_cache_hash(file, offset);
+    kvi_lsm_shard *shard;
+    kvi_lsm_block *b;
+    if (!db->shards) return NULL;
+    shard = kvi_lsm_cache_shard(db, hash);
+    kvi_spin_lock(&shard->lock);
+    for (b = shard->buckets[hash & (shard->bucket_count - 1)]; b; b = b->next) if (b->offset == offset && b->file == file) break;
+    if (b) { kvi_add_u32(&b->refs, 1); b->recent = 1; shard->hits++; }
+    else shard->misses++;
+    kvi_spin_unlock(&shard->lock);
+    return b;
+}
+
+KVI_PRIVATE void kvi_lsm_cache_unlink(kvi_lsm_shard *shard, kvi_lsm_block *b)
+{
+    kvi_lsm_block **from = &shard->buckets[kvi_lsm_cache_hash(b->file, b->offset) & (shard->bucket_count - 1)];
+    while (*from != b) from = &(*from)->next;
+    *from = b->next;
+    if (b->clock_next == b) shard->hand = NULL;
+    else {
+        b->clock_next->clock_prev = b->clock_prev;
+        b->clock_prev->clock_next = b->clock_next;
+        if (shard->hand == b) shard->hand = b->clock_next;
+    }
+    shard->used_bytes -= b->memory_bytes;
+    shard->count--;
+}
+/* Take blocks out until `bytes` more fit, or all that can go are gone; they are chained by `next`. */
+KVI_PRIVATE kvi_lsm_block *kvi_lsm_cache_evict(kvi_lsm_shard *shard, size_t bytes)
+{
+    kvi_lsm_block *out = NULL;
+    size_t         turns = shard->count * 2;
+    while (shard->hand && shard->used_bytes + bytes > shard->limit_bytes && turns--) {
+        kvi_lsm_block *b = shard->hand;
+        shard->hand = b->clock_next;
+        if (b->recent) { b->recent = 0; continue; }
+        if (kvi_load_u32(&b->refs) > 1) continue;
+        kvi_lsm_cache_unlink(shard, b);
+        b->next = out;
+        out = b;
+    }
+    return out;
+}
+/* Put a block in; the caller keeps its own reference. */
+KVI_PRIVATE void kvi_lsm_cache_put(kv_lsm *db, kvi_lsm_block *b)
+{
+    uint64_t        hash = kvi_lsm_cache_hash(b->file, b->offset);
+    kvi_lsm_shard  *shard;
+    kvi_lsm_block **bucket, *same, *out;
+    if (!db->shards) return;
+    shard = kvi_lsm_cache_shard(db, hash);
+    if (b->memory_bytes > shard->limit_bytes) return;
+    kvi_spin_lock(&shard->lock);
+    bucket = &shard->buckets[hash & (shard->bucket_count - 1)];
+    for (same = *bucket; same; same = same->next) if (same->offset == b->offset && same->file == b->file) break;
+    if (same) { kvi_spin_unlock(&shard->lock); return; }
+    out = kvi_lsm_cache_evict(shard, b->memory_bytes);
+    if (shard->used_bytes + b->memory_bytes <= shard->limit_bytes) {
+        kvi_add_u32(&b->refs, 1);
+        b->recent = 0;
+        b->next = *bucket;
+        *bucket = b;
+        if (!shard->hand) { shard->hand = b; b->clock_next = b->clock_prev = b; }
+        else {                                              /* behind the hand: the last to be looked at */
+            b->clock_next = shard->hand;
+            b->clock_prev = shard->hand->clock_prev;
+            b->clock_prev->clock_next = b;
+            b->clock_next->clock_prev = b;
+        }
+        shard->used_bytes += b->memory_bytes;
+        shard->count++;
+    }
+    kvi_spin_unlock(&shard->lock);
+    while (out) { kvi_lsm_block *next = out->next; kvi_lsm_block_release(db, out); out = next; }
+}
+
+KVI_PRIVATE void kvi_lsm_cache_close(kv_lsm *db)
+{
+    if (!db->shards) return;
+    for (uint32_t i = 0; i < KVI_LSM_SHARDS; i++) {
+        kvi_lsm_shard *shard = &db->shards[i];
+        while (shard->hand) {
+            kvi_lsm_block *b = shard->hand;
+            kvi_lsm_cache_unlink(shard, b);
+            kvi_lsm_block_release(db, b);
+        }
+        kvi_free(&db->options.allocator, shard->buckets, shard->bucket_count * sizeof *shard->buckets);
+    }
+    kvi_free(&db->options.allocator, db->shards, KVI_LSM_SHARDS * sizeof *db->shards);
+    db->shards = NULL;
+}
+KVI_PRIVATE kv_status kvi_lsm_cache_open(kv_lsm *db)
+{
+    size_t share = db->options.cache_bytes / KVI_LSM_SHARDS, wanted = share / db->options.block_bytes;
+    if (db->options.cache_bytes == KV_NONE) return KV_OK;
+    db->shards = (kvi_lsm_shard *)kvi_alloc_zero(&db->options.allocator, KVI_LSM_SHARDS * sizeof *db->shards);
+    if (!db->shards) return KV_ERR_NO_MEMORY;
+    for (uint32_t i = 0; i < KVI_LSM_SHARDS; i++) {
+        kvi_lsm_shard *shard = &db->shards[i];
+        shard->limit_bytes = share;
+        shard->bucket_count = 16;
+        while (shard->bucket_count < wanted && shard->bucket_count < 1u << 20) shard->bucket_count *= 2;
+        shard->buckets = (kvi_lsm_block **)kvi_alloc_zero(&db->options.allocator, shard->bucket_count * sizeof *shard->buckets);
+        if (!shard->buckets) { shard->bucket_count = 0; kvi_lsm_cache_close(db); return KV_ERR_NO_MEMORY; }
+    }
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>table   table files: building one, loading its index and filter, and its blocks
+
+   Invariant T1: bytes of a table are believed only after their check held, which includes where they
+                 lie: a block of another file or place fails.
+   Invariant T2: a table that cannot be read is an error for every key that it may hold.            */
+
+/* ---- open files, no more than options.open_files of them where it can be helped ---- */
+
+KVI_PRIVATE bool kvi_lsm_close_idle_file(kv_lsm *db)        /* under files */
+{
+    for (uint32_t turn = 0; turn < 2 * db->options.open_files; turn++) {
+        kvi_lsm_table *t;
+        if (db->open_hand >= db->open_files) db->open_hand = 0;
+        if (!db->open_files) return false;
+        t = db->open_tables[db->open_hand];
+        if (t->file_users || t->file_recent) { t->file_recent = false; db->open_hand++; continue; }
+        (void)db->io->close(db->io->user, t->file);
+        t->file = NULL;
+        db->open_tables[db->open_hand] = db->open_tables[--db->open_files];
+        return true;
+    }
+    return false;
+}
+KVI_PRIVATE kv_status kvi_lsm_table_file(kv_lsm *db, kvi_lsm_table *t, kv_file **file)
+{
+    kv_status s = KV_OK;
+    kvi_text  name;
+    kvi_mutex_lock(&db->files);
+    if (!t->file) {
+        if (db->open_files == db->options.open_files && !kvi_lsm_close_idle_file(db)) s = KV_ERR_BUSY;
+        name = kvi_lsm_path(db, 0);
+        kvi_lsm_text_file(&name, KVI_LSM_TABLE, t->number);
+        if (s == KV_OK) s = db->io->open(db->io->user, db->names[0], 0, &t->file);
+        if (s == KV_ERR_IO && kvi_lsm_close_idle_file(db)) s = db->io->open(db->io->user, db->names[0], 0, &t->file);  /* out of descriptors, perhaps */
+        if (s == KV_OK) db->open_tables[db->open_files++] = t; else t->file = NULL;
+    }
+    if (s == KV_OK) { t->file_users++; t->file_recent = true; *file = t->file; }
+    kvi_mutex_unlock(&db->files);
+    if (s == KV_OK) return KV_OK;
+    if (s == KV_NOT_FOUND) return kvi_lsm_fail_file(db, KV_ERR_CORRUPT, "the file is missing", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
+    return kvi_lsm_fail_file(db, s == KV_ERR_BUSY ? KV_ERR_IO : s, "cannot open", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
+}
+KVI_PRIVATE void kvi_lsm_table_file_done(kv_lsm *db, kvi_lsm_table *t)
+{
+    kvi_mutex_lock(&db->files);
+    t->file_users--;
+    kvi_mutex_unlock(&db->files);
+}
+
+/* ---- blocks ---- */
+
+typedef struct kvi_lsm_block_header { uint32_t payload_check, packed_size, raw_size, count; uint8_t type, codec; } kvi_lsm_block_header;
+
+/* Is there a block header at `in`, which lies at `seed`'s offset? Its own check covers the sizes. */
+KVI_PRIVATE bool kvi_lsm_block_header_decode(const uint8_t *in, uint64_t seed, kvi_lsm_block_header *h)
+{
+    if (kvi_load_le32(in) != kvi_checksum(in + 4, KVI_LSM_BLOCK_SIZE - 4, seed)) return false;
+    h->payload_check = kvi_load_le32(in + 4);
+    h->packed_size = kvi_load_le32(in + 8);
+    h->raw_size = kvi_load_le32(in + 12);
+    h->type = in[16];
+    h->codec = in[17];
+    h->count = kvi_load_le16(in + 18);
+    return h->codec >= KV_CODEC_NONE && h->codec <= KV_CODEC_ZSTD && (h->codec != KV_CODEC_NONE || h->packed_size == h->raw_size)
+        && h->raw_size <= KV_VALUE_SIZE_MAX + (64u << 20);
+}
+/* Check a block in memory, header and payload, of exactly `size` bytes. */
+KVI_PRIVATE bool kvi_lsm_block_verify(const uint8_t *in, size_t size, uint64_t seed, uint8_t type, bool payload_too, kvi_lsm_block_header *h)
+{
+    if (size < KVI_LSM_BLOCK_SIZE || !kvi_lsm_block_header_decode(in, seed, h)) return false;
+    if (h->type != type || size != (size_t)h->packed_size + KVI_LSM_BLOCK_SIZE) return false;
+    return !payload_too || h->payload_check == kvi_checksum(in + KVI_LSM_BLOCK_SIZE, h->packed_size, seed);
+}
+
+/* ---- index and filter ---- */
+
+KVI_PRIVATE void kvi_lsm_index_free(kv_lsm *db, kvi_lsm_index *x, size_t map_size)
+{
+    if (!x) return;
+    if (x->map) db->io->unmap(db->io->user, x->map, map_size);
+    kvi_sub_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
+    kvi_sub_u64(&db->filter_bytes, x->filter_bytes);
+    kvi_free(&db->options.allocator, x, x->memory_bytes);
+}
+
+typedef struct kvi_lsm_footer { uint64_t properties, index, filter; uint32_t properties_size, index_size, filter_size, format; } kvi_lsm_footer;
+
+KVI_PRIVATE kv_status kvi_lsm_footer_decode(const uint8_t *in, uint64_t seed, uint64_t file_size, kvi_lsm_footer *f)
+{
+    uint64_t at = file_size - KVI_LSM_FOOTER_SIZE;
+    if (kvi_load_le64(in + 56) != kvi_hash(in, 56, seed + at) || memcmp(in + 40, kvi_lsm_magic[KVI_LSM_TABLE], 8) != 0) return KV_ERR_CORRUPT;
+    f->properties = kvi_load_le64(in);
+    f->index = kvi_load_le64(in + 8);
+    f->filter = kvi_load_le64(in + 16);
+    f->properties_size = kvi_load_le32(in + 24);
+    f->index_size = kvi_load_le32(in + 28);
+    f->filter_size = kvi_load_le32(in + 32);
+    f->format = kvi_load_le32(in + 36);
+    if (f->format > KVI_LSM_FORMAT) return KV_ERR_VERSION;
+    /* filter, index, properties, footer: one behind the other */
+    if (f->properties > at || f->properties_size != at - f->properties || f->index < KVI_LSM_HEADER_SIZE || f->index > f->properties
+        || f->index_size != f->properties - f->index || (f->filter ? f->filter < KVI_LSM_HEADER_SIZE || f->filter > f->index
+        || f->filter_size != f->index - f->filter : f->filter_size != 0)) return KV_ERR_CORRUPT;
+    return KV_OK;
+}
+
+/* What an index block says before anything is allocated for it. */
+typedef struct kvi_lsm_index_raw { uint32_t count, key_bytes, prefix_size; const uint8_t *prefix, *ends, *sizes, *keys; } kvi_lsm_index_raw;
+
+KVI_PRIVATE bool kvi_lsm_index_over(kvi_lsm_index_raw *x, const uint8_t *raw, size_t size, uint64_t data_bytes)
+{
+    uint64_t total;
+    uint32_t before = 0;
+    if (size < 12) return false;
+    x->count = kvi_load_le32(raw);
+    x->key_bytes = kvi_load_le32(raw + 4);
+    x->prefix_size = kvi_load_le32(raw + 8);
+    total = 12 + (uint64_t)x->prefix_size + (uint64_t)x->count * 8 + x->key_bytes;
+    if (x->count == 0 || x->prefix_size > KV_KEY_SIZE_MAX || total != size) return false;
+    x->prefix = raw + 12;
+    x->ends = x->prefix + x->prefix_size;
+    x->sizes = x->ends + (size_t)x->count * 4;
+    x->keys = x->sizes + (size_t)x->count * 4;
+    for (uint32_t i = 0; i < x->count; i++) {
+        uint32_t end = kvi_load_le32(x->ends + (size_t)i * 4), block = kvi_load_le32(x->sizes + (size_t)i * 4);
+        if (end < before || end > x->key_bytes || block < KVI_LSM_BLOCK_SIZE || block > data_bytes) return false;
+        before = end;
+        data_bytes -= block;
+    }
+    return before == x->key_bytes && data_bytes == 0;
+}
+
+/* Index and filter in memory, from their blocks. filter is the whole block, or NULL. */
+KVI_PRIVATE kvi_lsm_index *kvi_lsm_index_new(kv_lsm *db, const kvi_lsm_index_raw *raw, const uint8_t *filter, size_t filter_size, bool mapped)
+{
+    size_t         bits = mapped ? ((size_t)raw->count + 31) / 32 * 4 : 0, lines = filter ? filter_size - 8 : 0;
+    size_t         fixed = sizeof(kvi_lsm_index) + 64 + lines, columns = (size_t)raw->count * 20 + 8 + bits;
+    size_t         size = fixed + columns + raw->prefix_size + raw->key_bytes;
+    uint8_t       *at = (uint8_t *)kvi_alloc(&db->options.allocator, size);
+    kvi_lsm_index *x = (kvi_lsm_index *)(void *)at;
+    uint64_t      *heads, *offsets, offset = KVI_LSM_HEADER_SIZE;
+    uint32_t      *ends, from = 0;
+    if (!at) return NULL;
+    memset(x, 0, sizeof *x);
+    x->memory_bytes = size;
+    x->filter_bytes = lines;
+    x->count = raw->count;
+    at += sizeof *x;
+    at += (64 - ((uintptr_t)at & 63)) & 63;                 /* a line of the filter is a line of the processor's cache */
+    if (lines) {
+        memcpy(at, filter + 8, lines);
+        x->filter = at;
+        x->filter_probes = kvi_load_le32(filter);
+        x->filter_lines = kvi_load_le32(filter + 4);
+        at += lines;
+    } else at = (uint8_t *)x + ((sizeof *x + 7) & ~(size_t)7);
+    heads = (uint64_t *)(void *)at;       at += (size_t)raw->count * 8;
+    offsets = (uint64_t *)(void *)at;     at += ((size_t)raw->count + 1) * 8;
+    ends = (uint32_t *)(void *)at;        at += (size_t)raw->count * 4;
+    if (mapped) { x->verified = (uint32_t *)(void *)at; memset(at, 0, bits); at += bits; }
+    kvi_copy(at, raw->prefix, raw->prefix_size);
+    kvi_copy(at + raw->prefix_size, raw->keys, raw->key_bytes);
+    x->prefix = kv_bytes(at, raw->prefix_size);
+    x->keys = at + raw->prefix_size;
+    for (uint32_t i = 0; i < raw->count; i++) {
+        ends[i] = kvi_load_le32(raw->ends + (size_t)i * 4);
+        heads[i] = kvi_lsm_head(x->keys + from, ends[i] - from);
+        from = ends[i];
+        offsets[i] = offset;
+        offset += kvi_load_le32(raw->sizes + (size_t)i * 4);
+    }
+    offsets[raw->count] = offset;
+    x->heads = heads;
+    x->offsets = offsets;
+    x->key_ends = ends;
+    kvi_add_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
+    kvi_add_u64(&db->filter_bytes, x->filter_bytes);
+    return x;
+}
+
+/* The first block whose index key is not below `key`; count: the key is behind the table. */
+KVI_PRIVATE uint32_t kvi_lsm_index_find(const kvi_lsm_index *x, kv_slice key)
+{
+    uint64_t head = kvi_lsm_head_after(x->prefix, key.data, key.size);
+    uint32_t low = 0, count = x->count, high;
+    kv_slice tail;
+    while (count > 1) {                                     /* the first head that is not below, without branches */
+        uint32_t half = count / 2;
+        low += x->heads[low + half - 1] < head ? half : 0;
+        count -= half;
+    }
+    if (x->heads[low] < head) return low + 1;
+    if (x->heads[low] > head) return low;
+    if (!kv_has_prefix(key, x->prefix)) return kvi_compare(key, x->prefix) < 0 ? 0 : x->count;
+    tail = kv_bytes((const uint8_t *)key.data + x->prefix.size, key.size - x->prefix.size);
+    high = x->count;
+    while (low < high) {                                    /* heads that are equal: by the whole key */
+        uint32_t middle = low + (high - low) / 2, from;
+        from = middle ? x->key_ends[middle - 1] : 0;
+        if (kvi_compare_bytes(x->keys + from, x->key_ends[middle] - from, tail.data, tail.size) < 0) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+
+/* What a blocked Bloom filter says; hash is that of the key. Each probe is one bit of one line. */
+KVI_INLINE bool kvi_lsm_filter_has(const uint8_t *lines, uint32_t line_count, uint32_t probes, uint64_t hash)
+{
+    const uint8_t *line = lines + (size_t)kvi_shard(hash, line_count) * 64;
+    uint32_t       h = (uint32_t)hash;
+    for (uint32_t i = 0; i < probes; i++) {
+        uint32_t bit = h >> 23;                             /* 0 .. 511 */
+        if (!(line[bit / 8] >> (bit % 8) & 1)) return false;
+        h *= 0x9E3779B9u;
+    }
+    return true;
+}
+KVI_INLINE void kvi_lsm_filter_add(uint8_t *lines, uint32_t line_count, uint32_t probes, uint64_t hash)
+{
+    uint8_t *line = lines + (size_t)kvi_shard(hash, line_count) * 64;
+    uint32_t h = (uint32_t)hash;
+    for (uint32_t i = 0; i < probes; i++) {
+        uint32_t bit = h >> 23;
+        line[bit / 8] = (uint8_t)(line[bit / 8] | 1u << (bit % 8));
+        h *= 0x9E3779B9u;
+    }
+}
+
+/* Read footer, filter and index and check them. A filter that fails its check is left out: without
+   it reads are right, only slower. */
+KVI_PRIVATE kv_status kvi_lsm_table_read_index(kv_lsm *db, kvi_lsm_table *t, kv_file *file, uint64_t file_size, kvi_lsm_index **index)
+{
+    uint64_t             seed = kvi_lsm_seed(db->id, t->number, KVI_LSM_TABLE), start;
+    uint8_t              footer[KVI_LSM_FOOTER_SIZE], *memory;
+    kvi_lsm_footer       f;
+    kvi_lsm_block_header h;
+    kvi_lsm_index_raw    raw;
+    const uint8_t       *filter = NULL, *block;
+    size_t               size, filter_size = 0;
+    kv_status            s;
+    memset(&f, 0, sizeof f);
+    if (file_size < KVI_LSM_HEADER_SIZE + KVI_LSM_FOOTER_SIZE) return KV_ERR_CORRUPT;
+    s = kvi_lsm_read_at(db, file, file_size - sizeof footer, footer, sizeof footer);
+    if (s == KV_OK) s = kvi_lsm_footer_decode(footer, seed, file_size, &f);
+    if (s < 0) return s;
+    start = f.filter ? f.filter : f.index;
+    size = (size_t)(f.properties - start);
+    memory = (uint8_t *)kvi_alloc(&db->options.allocator, size);
+    if (!memory) return KV_ERR_NO_MEMORY;
+    s = kvi_lsm_read_at(db, file, start, memory, size);
+    if (s == KV_OK && f.filter && kvi_lsm_block_verify(memory, f.filter_size, seed + f.filter, KVI_LSM_BLOCK_FILTER, true, &h) && h.raw_size >= 8 + 64) {
+        filter = memory + KVI_LSM_BLOCK_SIZE;
+        filter_size = h.raw_size;
+        if (kvi_load_le32(filter) > 32 || (uint64_t)kvi_load_le32(filter + 4) * 64 + 8 != filter_size) filter = NULL;
+    }
+    if (s == KV_OK && f.filter && !filter) kvi_lsm_note(db, KV_ERR_CORRUPT, "a table's filter is damaged and is not used");
+    block = memory + f.filter_size;
+    if (s == KV_OK && !kvi_lsm_block_verify(block, f.index_size, seed + f.index, KVI_LSM_BLOCK_INDEX, true, &h)) s = KV_ERR_CORRUPT;
+    if (s == KV_OK && !kvi_lsm_index_over(&raw, block + KVI_LSM_BLOCK_SIZE, h.raw_size, start - KVI_LSM_HEADER_SIZE)) s = KV_ERR_CORRUPT;
+    if (s == KV_OK) {
+        *index = kvi_lsm_index_new(db, &raw, filter, filter_size, db->options.map_tables && db->io->map);
+        if (!*index) s = KV_ERR_NO_MEMORY;
+    }
+    kvi_free(&db->options.allocator, memory, size);
+    return s;
+}
+
+/* The index, loaded by whoever needs it first. */
+KVI_PRIVATE kv_status kvi_lsm_table_load(kv_lsm *db, kvi_lsm_table *t, const kvi_lsm_index **index)     /* t: its home */
+{
+    kvi_lsm_index *x = NULL;
+    kv_file       *file;
+    uint64_t       size = 0;
+    kv_status      s = kvi_lsm_table_file(db, t, &file);
+    if (s < 0) return s;
+    s = db->io->size(db->io->user, file, &size);
+    if (s == KV_OK && size != t->size) s = KV_ERR_CORRUPT;
+    if (s == KV_OK) s = kvi_lsm_table_read_index(db, t, file, size, &x);
+    if (s == KV_OK && x->verified) {
+        const void *map;
+        if (db->io->map(db->io->user, file, (size_t)size, &map) == KV_OK) x->map = (const uint8_t *)map;
+        else x->verified = NULL;                            /* read, then */
+    }
+    kvi_lsm_table_file_done(db, t);
+    if (s < 0) return s == KV_ERR_NO_MEMORY ? kvi_lsm_no_memory(db) : kvi_lsm_fail_file(db, s, "cannot read the table's index", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
+    if (!kvi_cas_ptr((kvi_pointer *)(void *)&t->index, NULL, x)) kvi_lsm_index_free(db, x, (size_t)t->size);
+    *index = (const kvi_lsm_index *)kvi_load_ptr((const kvi_pointer *)(void *)&t->index);
+    return KV_OK;
+}
+KVI_INLINE kv_status kvi_lsm_table_index(kv_lsm *db, kvi_lsm_table *t, const kvi_lsm_index **index)
+{
+    t = t->home;
+    *index = (const kvi_lsm_index *)kvi_load_ptr((const kvi_pointer *)(void *)&t->index);
+    return KVI_LIKELY(*index != NULL) ? KV_OK : kvi_lsm_table_load(db, t, index);
+}
+
+KVI_PRIVATE kv_status kvi_lsm_block_bad(kv_lsm *db, const kvi_lsm_table *t, uint64_t offset)
+{
+    return kvi_lsm_fail_file(db, KV_ERR_CORRUPT, "a block is damaged", KVI_LSM_TABLE, t->number, offset);
+}
+
+enum { KVI_LSM_PLAIN = 0, KVI_LSM_WITH_HEADS = 1, KVI_LSM_WITH_BUCKETS = 2 };     /* what to make for the search */
+
+/* A block from its packed bytes: checked, unpacked and laid out. */
+KVI_PRIVATE kv_status kvi_lsm_block_make(kv_lsm *db, const kvi_lsm_table *t, uint64_t offset, const uint8_t *packed, size_t size, int help, kvi_lsm_block **block)
+{
+    uint64_t             seed = kvi_lsm_seed(db->id, t->number, KVI_LSM_TABLE) + offset;
+    kvi_lsm_block_header h;
+    kvi_lsm_block       *b;
+    uint8_t             *raw;
+    size_t               memory;
+    kv_status            s;
+    if (!kvi_lsm_block_verify(packed, size, seed, KVI_LSM_BLOCK_DATA, !db->options.skip_verify, &h)) return kvi_lsm_block_bad(db, t, offset);
+    if (h.codec == KV_CODEC_NONE && h.raw_size > 14 && (packed[KVI_LSM_BLOCK_SIZE + 14] & KVI_LSM_HEADS)) help = KVI_LSM_PLAIN;
+    memory = sizeof *b + h.raw_size + (help ? kvi_lsm_heads_size(h.count) : 0);
+    b = (kvi_lsm_block *)kvi_alloc(&db->options.allocator, memory);
+    if (!b) return kvi_lsm_no_memory(db);
+    raw = (uint8_t *)(b + 1);
+    s = kv_codec_unpack(db->compressor, (kv_codec)h.codec, kv_bytes(packed + KVI_LSM_BLOCK_SIZE, h.packed_size), raw, h.raw_size);
+    if (s < 0 || !kvi_lsm_page_over(&b->page, raw, h.raw_size) || (b->page.count > 65535 ? 0 : b->page.count) != h.count || !kvi_lsm_page_valid(&b->page)) {
+        kvi_free(&db->options.allocator, b, memory);
+        if (s == KV_ERR_NO_MEMORY) return kvi_lsm_no_memory(db);
+        if (s == KV_ERR_UNSUPPORTED) return kvi_lsm_fail_file(db, s, kv_codec_name((kv_codec)h.codec), KVI_LSM_TABLE, t->number, offset);
+        return kvi_lsm_block_bad(db, t, offset);
+    }
+    if (help && h.count) kvi_lsm_page_make_heads(&b->page, raw + h.raw_size, db->hash_seed, help == KVI_LSM_WITH_BUCKETS);
+    b->memory_bytes = memory;
+    b->refs = 1;
+    b->recent = 0;
+    b->file = t->number;
+    b->offset = offset;
+    *block = b;
+    return KV_OK;
+}
+
+#define KVI_LSM_SCRATCH 4096                /* packed blocks up to this are read to the stack */
+
+/* Read block `i` of the table from its file. */
+KVI_PRIVATE kv_status kvi_lsm_block_read(kv_lsm *db, kvi_lsm_table *t, const kvi_lsm_index *x, uint32_t i, int help, kvi_lsm_block **block)
+{
+    uint64_t  offset = x->offsets[i];
+    size_t    size = (size_t)(x->offsets[i + 1] - offset);
+    uint8_t   scratch[KVI_LSM_SCRATCH], *memory = scratch;
+    kv_file  *file;
+    kv_status s;
+    if (x->map) return kvi_lsm_block_make(db, t, offset, x->map + offset, size, help, block);
+    if (size > sizeof scratch && !(memory = (uint8_t *)kvi_alloc(&db->options.allocator, size))) return kvi_lsm_no_memory(db);
+    s = kvi_lsm_table_file(db, t->home, &file);
+    if (s == KV_OK) {
+        s = kvi_lsm_read_at(db, file, offset, memory, size);
+        if (s < 0) (void)kvi_lsm_fail_file(db, s, "cannot read a block", KVI_LSM_TABLE, t->number, offset);
+        kvi_lsm_table_file_done(db, t->home);
+    }
+    if (s == KV_OK) s = kvi_lsm_block_make(db, t, offset, memory, size, help, block);
+    if (memory != scratch) kvi_free(&db->options.allocator, memory, size);
+    return s;
+}
+
+/* A block to look at: from the map where it lies there as it is searched, from the cache, or read.
+   *block is the reference to give back, or NULL; *page is it, or `own`, filled in. */
+KVI_PRIVATE kv_status kvi_lsm_page_get(kv_lsm *db, kvi_lsm_table *t, const kvi_lsm_index *x, uint32_t i, int help, bool keep,
+                                       kvi_lsm_page *own, kvi_lsm_block **block, const kvi_lsm_page **page)
+{
+    uint64_t  offset = x->offsets[i];
+    kv_status s;
+    *block = NULL;
+    if (x->map && x->map[offset + 17] == KV_CODEC_NONE) {
+        const uint8_t *at = x->map + offset;
+        size_t         size = (size_t)(x->offsets[i + 1] - offset);
+        *page = own;
+        if (KVI_LIKELY(kvi_peek_u32(&x->verified[i / 32]) >> (i % 32) & 1)) { (void)kvi_lsm_page_over(own, at + KVI_LSM_BLOCK_SIZE, size - KVI_LSM_BLOCK_SIZE); return KV_OK; }
+        {
+            kvi_lsm_block_header h;
+            uint64_t             seed = kvi_lsm_seed(db->id, t->number, KVI_LSM_TABLE) + offset;
+            if (!kvi_lsm_block_verify(at, size, seed, KVI_LSM_BLOCK_DATA, !db->options.skip_verify, &h)
+                || !kvi_lsm_page_over(own, at + KVI_LSM_BLOCK_SIZE, h.raw_size) || !kvi_lsm_page_valid(own)) return kvi_lsm_block_bad(db, t, offset);
+            kvi_or_u32(&x->verified[i / 32], UINT32_C(1) << (i % 32));
+        }
+        return KV_OK;
+    }
+    *block = kvi_lsm_cache_find(db, t->number, offset);
+    if (!*block) {
+        s = kvi_lsm_block_read(db, t, x, i, help, block);
+        if (s < 0) return s;
+        if (keep) kvi_lsm_cache_put(db, *block);
+    }
+    *page = &(*block)->page;
+    return KV_OK;
+}
+
+/* ---- the life of a table in memory ---- */
+
+KVI_PRIVATE void kvi_lsm_table_release(kv_lsm *db, kvi_lsm_table *t)
+{
+    if (kvi_sub_u32(&t->refs, 1) != 1) return;
+    if (t->home != t) {                                     /* moved: what became of it becomes of its home, which goes next */
+        kvi_lsm_table *home = t->home;
+        if (t->obsolete) home->obsolete = true;
+        kvi_sub_u64(&db->memory_bytes_tables, t->memory_bytes);
+        kvi_free(&db->options.allocator, t, t->memory_bytes);
+        if (kvi_sub_u32(&home->refs, 1) != 1) return;
+        t = home;
+    }
+    kvi_mutex_lock(&db->files);
+    if (t->file) {
+        for (uint32_t i = 0; i < db->open_files; i++)
+            if (db->open_tables[i] == t) { db->open_tables[i] = db->open_tables[--db->open_files]; break; }
+        (void)db->io->close(db->io->user, t->file);
+    }
+    kvi_mutex_unlock(&db->files);
+    kvi_lsm_index_free(db, t->index, (size_t)t->size);
+    if (t->obsolete) kvi_lsm_remove_file(db, KVI_LSM_TABLE, t->number);
+    kvi_sub_u64(&db->memory_bytes_tables, t->memory_bytes);
+    kvi_free(&db->options.allocator, t, t->memory_bytes);
+}
+KVI_PRIVATE kvi_lsm_table *kvi_lsm_table_new(kv_lsm *db, const kvi_lsm_table *like, kv_slice smallest, kv_slice largest)
+{
+    size_t         size = sizeof(kvi_lsm_table) + smallest.size + largest.size;
+    kvi_lsm_table *t = (kvi_lsm_table *)kvi_alloc(&db->options.allocator, size);
+    uint8_t       *keys = (uint8_t *)(t + 1);
+    if (!t) return NULL;
+    *t = *like;
+    t->refs = 1;
+    t->home = t;
+    t->memory_bytes = size;
+    kvi_copy(keys, smallest.data, smallest.size);
+    kvi_copy(keys + smallest.size, largest.data, largest.size);
+    t->smallest = kv_bytes(keys, smallest.size);
+    t->largest = kv_bytes(keys + smallest.size, largest.size);
+    t->smallest_head = kvi_lsm_head(smallest.data, smallest.size);
+    t->largest_head = kvi_lsm_head(largest.data, largest.size);
+    kvi_add_u64(&db->memory_bytes_tables, size);
+    return t;
+}
+
+/* ---- building a table ---- */
+
+typedef struct kvi_lsm_builder {
+    kv_lsm  *db;
+    kv_file *file;
+    uint64_t number, seed, offset;          /* offset: of the next block, what is in `out` included */
+    kvi_lsm_page_builder page;
+    kv_buf   raw, out;                      /* a block's bytes; what waits to be written */
+    kv_buf   index_keys, index_columns;     /* key end and block size, u32 each */
+    uint32_t index_count;
+    kv_buf   hashes;                        /* u64 a key, for the filter */
+    kv_buf   smallest, largest;             /* largest: the last key added */
+    kvi_lsm_table made;                     /* its figures */
+    bool     any;
+} kvi_lsm_builder;
+
+KVI_PRIVATE void kvi_lsm_builder_free(kvi_lsm_builder *b)
+{
+    kv_buf_free(&b->page.keys);    kv_buf_free(&b->page.values);   kv_buf_free(&b->page.columns);
+    kv_buf_free(&b->raw);          kv_buf_free(&b->out);           kv_buf_free(&b->index_keys);
+    kv_buf_free(&b->index_columns); kv_buf_free(&b->hashes);       kv_buf_free(&b->smallest);      kv_buf_free(&b->largest);
+}
+KVI_PRIVATE void kvi_lsm_builder_init(kvi_lsm_builder *b, kv_lsm *db)
+{
+    memset(b, 0, sizeof *b);
+    b->db = db;
+    b->page.keys.allocator = b->page.values.allocator = b->page.columns.allocator = b->raw.allocator = b->out.allocator
+        = b->index_keys.allocator = b->index_columns.allocator = b->hashes.allocator = b->smallest.allocator = b->largest.allocator
+        = db->options.allocator;
+}
+
+KVI_PRIVATE kv_status kvi_lsm_builder_write(kvi_lsm_builder *b)     /* what waits in `out` */
+{
+    kv_status s = b->out.size ? b->db->io->append(b->db->io->user, b->file, b->out.data, b->out.size) : KV_OK;
+    if (s < 0) return kvi_lsm_fail_file(b->db, s, "cannot write", KVI_LSM_TABLE, b->number, b->offset - b->out.size);
+    kvi_add_u64(&b->db->written, b->out.size);
+    b->out.size = 0;
+    if (b->out.capacity > 4u << 20) kv_buf_free(&b->out);
+    return KV_OK;
+}
+
+/* Begin the file. On failure nothing of it is left. */
+KVI_PRIVATE kv_status kvi_lsm_builder_begin(kvi_lsm_builder *b, uint32_t level, uint64_t age)
+{
+    kv_lsm   *db = b->db;
+    uint8_t   header[KVI_LSM_HEADER_SIZE];
+    kv_status s;
+    b->number = kvi_lsm_new_number(db);
+    b->seed = kvi_lsm_seed(db->id, b->number, KVI_LSM_TABLE);
+    b->index_keys.size = b->index_columns.size = b->hashes.size = b->out.size = 0;
+    b->index_count = 0;
+    b->any = false;
+    kvi_lsm_builder_clear(&b->page);
+    memset(&b->made, 0, sizeof b->made);
+    b->made.number = b->number;
+    b->made.level = (uint8_t)level;
+    b->made.age = age;
+    b->made.first_sequence = UINT64_MAX;
+    kvi_lsm_header_encode(header, KVI_LSM_TABLE, 0, db->id, b->number, level, 0);
+    if (kv_buf_append(&b->out, kv_bytes(header, sizeof header)) < 0) return kvi_lsm_no_memory(db);
+    s = kvi_lsm_create_file(db, KVI_LSM_TABLE, b->number, &b->file);
+    if (s < 0) { b->file = NULL; return s; }
+    b->offset = sizeof header;
+    return KV_OK;
+}
+
+/* Append a block to `out`: packed, if that makes it smaller, and with its checks. */
+KVI_PRIVATE kv_status kvi_lsm_builder_block(kvi_lsm_builder *b, uint8_t type, kv_slice raw, uint32_t count, uint32_t *size)
+{
+    kv_lsm   *db = b->db;
+    uint8_t  *at;
+    size_t    packed = 0;
+    kv_codec  codec = KV_CODEC_NONE;
+    kv_status s;
+    if (b->out.size && b->out.size + raw.size + KVI_LSM_BLOCK_SIZE > KVI_LSM_OUT_BYTES) {
+        s = kvi_lsm_builder_write(b);
+        if (s < 0) return s;
+    }
+    if (kvi_lsm_builder_more(&b->out, KVI_LSM_BLOCK_SIZE + raw.size) < 0) return kvi_lsm_no_memory(db);
+    at = (uint8_t *)b->out.data + b->out.size;
+    if (type == KVI_LSM_BLOCK_DATA && db->options.codec != KV_CODEC_NONE && raw.size > 64 && raw.size <= KV_VALUE_SIZE_MAX) {
+        s = kv_codec_pack(db->compressor, raw, at + KVI_LSM_BLOCK_SIZE, raw.size - raw.size / 16, &packed);
+        if (s == KV_OK) codec = db->options.codec;
+        else if (s != KV_ERR_TOO_LARGE) return kvi_error_set(&db->error, s, NULL);
+    }
+    if (codec == KV_CODEC_NONE) { kvi_copy(at + KVI_LSM_BLOCK_SIZE, raw.data, raw.size); packed = raw.size; }
+    kvi_store_le32(at + 4, kvi_checksum(at + KVI_LSM_BLOCK_SIZE, packed, b->seed + b->offset));
+    kvi_store_le32(at + 8, (uint32_t)packed);
+    kvi_store_le32(at + 12, (uint32_t)raw.size);
+    at[16] = type;
+    at[17] = (uint8_t)codec;
+    kvi_store_le16(at + 18, (uint16_t)(count > 65535 ? 0 : count));
+    kvi_store_le32(at, kvi_checksum(at + 4, KVI_LSM_BLOCK_SIZE - 4, b->seed + b->offset));
+    *size = (uint32_t)packed + KVI_LSM_BLOCK_SIZE;
+    b->out.size += *size;
+    b->offset += *size;
+    return KV_OK;
+}
+
+/* The shortest key that is not below `low` and below `high`; its size, as a prefix of low, with its
+   last byte raised where *raise is set. low < high. */
+KVI_PRIVATE size_t kvi_lsm_separator(kv_slice low, kv_slice high, bool *raise)
+{
+    size_t         both = low.size < high.size ? low.size : high.size, same = kvi_common_prefix(low.data, high.data, both);
+    const uint8_t *a = (const uint8_t *)low.data, *c = (const uint8_t *)high.data;
+    *raise = false;
+    if (same < both && a[same] < 255 && a[same] + 1 < c[same]) { *raise = true; return same + 1; }
+    return low.size;
+}
+
+/* End the data block; `next` is the key behind it, or NULL at the end of the table. */
+KVI_PRIVATE kv_status kvi_lsm_builder_end_block(kvi_lsm_builder *b, const kv_slice *next)
+{
+    kv_lsm   *db = b->db;
+    kv_slice  last = kvi_lsm_builder_key(&b->page, b->page.count - 1);
+    uint32_t  size, column[2];
+    bool      raise = false;
+    size_t    key_size = last.size;
+    kv_status s;
+    if (next) {
+        if (kvi_compare(last, *next) == 0) b->page.repeats = true;
+        else key_size = kvi_lsm_separator(last, *next, &raise);
+    }
+    if (b->index_keys.size + key_size > UINT32_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "a table's index is over 4 GiB");
+    if (kvi_lsm_builder_more(&b->index_keys, key_size) < 0 || kvi_lsm_builder_more(&b->index_columns, sizeof column) < 0) return kvi_lsm_no_memory(db);
+    if (kvi_lsm_builder_finish(&b->page, db->options.codec == KV_CODEC_NONE, db->hash_seed, &b->raw) < 0) return kvi_lsm_no_memory(db);
+    s = kvi_lsm_builder_block(b, KVI_LSM_BLOCK_DATA, kv_buf_slice(&b->raw), b->page.count, &size);
+    if (s < 0) return s;
+    kvi_copy((uint8_t *)b->index_keys.data + b->index_keys.size, last.data, key_size);
+    b->index_keys.size += key_size;
+    if (raise) ((uint8_t *)b->index_keys.data)[b->index_keys.size - 1]++;
+    column[0] = (uint32_t)b->index_keys.size;
+    column[1] = size;
+    memcpy((uint8_t *)b->index_columns.data + b->index_columns.size, column, sizeof column);
+    b->index_columns.size += sizeof column;
+    b->index_count++;
+    if (b->raw.capacity > 8u << 20) kv_buf_free(&b->raw);
+    kvi_lsm_builder_clear(&b->page);
+    return KV_OK;
+}
+
+/* Add an entry; they come in order. written_sequence: what the file says (0 where nothing older can
+   be anywhere), sequence: what it was. */
+KVI_PRIVATE kv_status kvi_lsm_builder_put(kvi_lsm_builder *b, kv_slice key, uint64_t sequence, uint64_t written_sequence, bool deleted, kv_slice value)
+{
+    kv_lsm   *db = b->db;
+    bool      repeat = false;
+    kv_status s;
+    if (b->page.count && kvi_lsm_builder_size(&b->page) + key.size + value.size > db->options.block_bytes) {
+        s = kvi_lsm_builder_end_block(b, &key);
+        if (s < 0) return s;
+    }
+    if (b->any) repeat = kv_equal(key, kv_buf_slice(&b->largest));
+    if (b->page.count && repeat) b->page.repeats = true;
+    if (kvi_lsm_builder_add(&b->page, key, written_sequence, deleted, value) < 0) return kvi_lsm_no_memory(db);
+    if (!b->any && kv_buf_assign(&b->smallest, key) < 0) return kvi_lsm_no_memory(db);
+    if (!repeat) {
+        if (kv_buf_assign(&b->largest, key) < 0) return kvi_lsm_no_memory(db);
+        if (db->filter_bits_x16) {
+            uint64_t hash = kvi_hash(key.data, key.size, db->hash_seed);
+            if (kvi_lsm_builder_more(&b->hashes, sizeof hash) < 0) return kvi_lsm_no_memory(db);
+            memcpy((uint8_t *)b->hashes.data + b->hashes.size, &hash, sizeof hash);
+            b->hashes.size += sizeof hash;
+        }
+    }
+    b->any = true;
+    b->made.entries++;
+    if (deleted) b->made.tombstones++;
+    b->made.key_bytes += key.size;
+    b->made.value_bytes += value.size;
+    if (sequence < b->made.first_sequence) b->made.first_sequence = sequence;
+    if (sequence > b->made.last_sequence) b->made.last_sequence = sequence;
+    return KV_OK;
+}
+/* How large the file would be if it ended here. */
+KVI_PRIVATE uint64_t kvi_lsm_builder_bytes(const kvi_lsm_builder *b) { return b->offset + kvi_lsm_builder_size(&b->page) / 2; }
+
+KVI_PRIVATE kv_status kvi_lsm_builder_filter(kvi_lsm_builder *b, uint32_t *size)
+{
+    kv_lsm  *db = b->db;
+    uint64_t count = b->hashes.size / sizeof(uint64_t), lines = (count * db->filter_bits_x16 / 16 + 511) / 512;
+    size_t   bytes = (size_t)lines * 64 + 8;
+    *size = 0;
+    if (!db->filter_bits_x16 || lines > 8u << 20) return KV_OK;
+    b->raw.size = 0;
+    if (kv_buf_reserve(&b->raw, bytes) < 0) return kvi_lsm_no_memory(db);
+    memset(b->raw.data, 0, bytes);
+    kvi_store_le32(b->raw.data, db->filter_probes);
+    kvi_store_le32((uint8_t *)b->raw.data + 4, (uint32_t)lines);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t hash;
+        memcpy(&hash, (const uint8_t *)b->hashes.data + i * sizeof hash, sizeof hash);
+        kvi_lsm_filter_add((uint8_t *)b->raw.data + 8, (uint32_t)lines, db->filter_probes, hash);
+    }
+    return kvi_lsm_builder_block(b, KVI_LSM_BLOCK_FILTER, kv_bytes(b->raw.data, bytes), 0, size);
+}
+KVI_PRIVATE kv_status kvi_lsm_builder_index(kvi_lsm_builder *b, uint32_t *size)
+{
+    const uint8_t *keys = (const uint8_t *)b->index_keys.data;
+    uint32_t       columns[2], before = 0, prefix, first_size, last_from = 0;
+    size_t         bytes;
+    uint8_t       *at, *sizes, *tails;
+    memcpy(columns, b->index_columns.data, sizeof columns);
+    first_size = columns[0];
+    if (b->index_count > 1) { memcpy(columns, (const uint8_t *)b->index_columns.data + (b->index_count - 2) * sizeof columns, sizeof columns); last_from = columns[0]; }
+    prefix = (uint32_t)b->index_keys.size - last_from;
+    prefix = (uint32_t)kvi_common_prefix(keys, keys + last_from, first_size < prefix ? first_size : prefix);
+    bytes = 12 + (size_t)prefix + (size_t)b->index_count * 8 + b->index_keys.size - (size_t)prefix * b->index_count;
+    b->raw.size = 0;
+    if (kv_buf_reserve(&b->raw, bytes) < 0) return kvi_lsm_no_memory(b->db);
+    at = (uint8_t *)b->raw.data;
+    kvi_store_le32(at, b->index_count);
+    kvi_store_le32(at + 4, (uint32_t)(b->index_keys.size - (size_t)prefix * b->index_count));
+    kvi_store_le32(at + 8, prefix);
+    kvi_copy(at + 12, keys, prefix);
+    at += 12 + prefix;
+    sizes = at + (size_t)b->index_count * 4;
+    tails = sizes + (size_t)b->index_count * 4;
+    for (uint32_t i = 0; i < b->index_count; i++) {
+        memcpy(columns, (const uint8_t *)b->index_columns.data + i * sizeof columns, sizeof columns);
+        kvi_copy(tails, keys + before + prefix, columns[0] - before - prefix);
+        tails += columns[0] - before - prefix;
+        before = columns[0];
+        kvi_store_le32(at + (size_t)i * 4, columns[0] - (i + 1) * prefix);
+        kvi_store_le32(sizes + (size_t)i * 4, columns[1]);
+    }
+    return kvi_lsm_builder_block(b, KVI_LSM_BLOCK_INDEX, kv_bytes(b->raw.data, bytes), 0, size);
+}
+
+KVI_PRIVATE kv_status kvi_lsm_put_table(kv_lsm *db, kv_buf *out, const kvi_lsm_table *t);
+
+/* End the file: last block, filter, index, properties, footer; sync it. `extra`: more properties. */
+KVI_PRIVATE kv_status kvi_lsm_builder_end(kvi_lsm_builder *b, kv_slice extra, kvi_lsm_table **table)
+{
+    kv_lsm   *db = b->db;
+    uint8_t   footer[KVI_LSM_FOOTER_SIZE];
+    uint64_t  filter_at, index_at, properties_at;
+    uint32_t  filter_size, index_size, properties_size;
+    kv_status s = KV_OK;
+    KV_ASSERT(b->any);
+    if (b->page.count) s = kvi_lsm_builder_end_block(b, NULL);
+    filter_at = b->offset;
+    if (s == KV_OK) s = kvi_lsm_builder_filter(b, &filter_size);
+    index_at = b->offset;
+    if (s == KV_OK) s = kvi_lsm_builder_index(b, &index_size);
+    properties_at = b->offset;
+    if (s < 0) return s;
+    b->made.smallest = kv_buf_slice(&b->smallest);
+    b->made.largest = kv_buf_slice(&b->largest);
+    b->raw.size = 0;
+    if (kvi_lsm_put_table(db, &b->raw, &b->made) < 0 || kv_buf_append(&b->raw, extra) < 0) return kvi_lsm_no_memory(db);
+    s = kvi_lsm_builder_block(b, KVI_LSM_BLOCK_PROPERTIES, kv_buf_slice(&b->raw), 0, &properties_size);
+    if (s < 0) return s;
+    memset(footer, 0, sizeof footer);
+    kvi_store_le64(footer, properties_at);
+    kvi_store_le64(footer + 8, index_at);
+    kvi_store_le64(footer + 16, filter_size ? filter_at : 0);
+    kvi_store_le32(footer + 24, properties_size);
+    kvi_store_le32(footer + 28, index_size);
+    kvi_store_le32(footer + 32, filter_size);
+    kvi_store_le32(footer + 36, KVI_LSM_FORMAT);
+    memcpy(footer + 40, kvi_lsm_magic[KVI_LSM_TABLE], 8);
+    kvi_store_le64(footer + 48, b->number);
+    kvi_store_le64(footer + 56, kvi_hash(footer, 56, b->seed + b->offset));
+    if (kv_buf_append(&b->out, kv_bytes(footer, sizeof footer)) < 0) return kvi_lsm_no_memory(db);
+    b->offset += sizeof footer;
+    s = kvi_lsm_builder_write(b);
+    if (s < 0) return s;
+    if (!KVI_MUTANT(KVI_MUTANT_TABLE_DATA)) {
+        s = kvi_lsm_sync_file(db, b->file);
+        if (s < 0) { kvi_lsm_poison(db, kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_TABLE, b->number, KVI_LSM_NO_SEQUENCE)); return s; }
+    }
+    b->made.size = b->offset;
+    *table = kvi_lsm_table_new(db, &b->made, b->made.smallest, b->made.largest);
+    if (!*table) return kvi_lsm_no_memory(db);
+    (void)db->io->close(db->io->user, b->file);
+    b->file = NULL;
+    return KV_OK;
+}
+/* Give up the file that was begun, if one was. */
+KVI_PRIVATE void kvi_lsm_builder_abandon(kvi_lsm_builder *b)
+{
+    if (!b->file) return;
+    (void)b->db->io->close(b->db->io->user, b->file);
+    b->file = NULL;
+    kvi_lsm_remove_file(b->db, KVI_LSM_TABLE, b->number);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>version   which tables there are, as one value that never changes; views; the read-only states
+
+   Invariant V1: in a run keys ascend over its tables and no key is in two of them.
+   Invariant V2: for one key, what is in an earlier run of a level, or in an earlier level, is newer. */
+
+KVI_PRIVATE void kvi_lsm_version_release(kv_lsm *db, kvi_lsm_version *v)
+{
+    if (!v || kvi_sub_u32(&v->refs, 1) != 1) return;
+    for (uint32_t i = 0; i < v->count; i++) kvi_lsm_table_release(db, v->tables[i]);
+    kvi_free(&db->options.allocator, v, v->memory_bytes);
+}
+
+KVI_PRIVATE int kvi_lsm_table_order(const kvi_lsm_table *a, const kvi_lsm_table *b)
+{
+    if (a->level != b->level) return a->level < b->level ? -1 : 1;
+    if (a->age != b->age) return a->age > b->age ? -1 : 1;
+    return kvi_compare(a->smallest, b->smallest);
+}
+/* Sort table pointers: heap sort, no recursion, no memory. */
+KVI_PRIVATE void kvi_lsm_sift(kvi_lsm_table **t, size_t i, size_t count)
+{
+    for (;;) {
+        size_t child = 2 * i + 1;
+        kvi_lsm_table *swap;
+        if (child >= count) return;
+        if (child + 1 < count && kvi_lsm_table_order(t[child], t[child + 1]) < 0) child++;
+        if (kvi_lsm_table_order(t[i], t[child]) >= 0) return;
+        swap = t[i]; t[i] = t[child]; t[child] = swap;
+        i = child;
+    }
+}
+KVI_PRIVATE void kvi_lsm_sort_tables(kvi_lsm_table **t, size_t count)
+{
+    for (size_t i = count / 2; i-- > 0;) kvi_lsm_sift(t, i, count);
+    for (size_t i = count; i-- > 1;) {
+        kvi_lsm_table *swap = t[0];
+        t[0] = t[i]; t[i] = swap;
+        kvi_lsm_sift(t, 0, i);
+    }
+}
+
+/* A version of these tables; takes a reference to each. NULL: no memory. */
+KVI_PRIVATE kvi_lsm_version *kvi_lsm_version_new(kv_lsm *db, kvi_lsm_table *const *tables, uint32_t count)
+{
+    size_t           size = sizeof(kvi_lsm_version) + (size_t)count * (sizeof(kvi_lsm_table *) + sizeof(kvi_lsm_run));
+    kvi_lsm_version *v = (kvi_lsm_version *)kvi_alloc_zero(&db->options.allocator, size);
+    kvi_lsm_run     *run = NULL;
+    if (!v) return NULL;
+    v->refs = 1;
+    v->memory_bytes = size;
+    v->count = count;
+    v->tables = (kvi_lsm_table **)(void *)(v + 1);
+    v->runs = (kvi_lsm_run *)(void *)(v->tables + count);
+    if (count) memcpy(v->tables, tables, count * sizeof *tables);
+    kvi_lsm_sort_tables(v->tables, count);
+    for (uint32_t i = 0; i < count; i++) {
+        kvi_lsm_table *t = v->tables[i];
+        kvi_lsm_level *level = &v->levels[t->level];
+        kvi_add_u32(&t->refs, 1);
+        if (!run || v->tables[i - 1]->level != t->level || run->age != t->age) {
+            run = &v->runs[v->run_count++];
+            run->age = t->age;
+            run->first = i;
+            if (level->runs++ == 0) level->first_run = v->run_count - 1;
+        }
+        run->count++;
+        level->tables++;
+        level->bytes += t->size;
+    }
+    return v;
+}
+
+/* The table of a run that may hold the key; NULL: none. */
+KVI_PRIVATE uint32_t kvi_lsm_run_find(const kvi_lsm_version *v, const kvi_lsm_run *run, kv_slice key)    /* the first one whose largest key is not below; count */
+{
+    uint64_t head = kvi_lsm_head(key.data, key.size);
+    uint32_t low = 0, high = run->count;
+    while (low < high) {
+        uint32_t             middle = low + (high - low) / 2;
+        const kvi_lsm_table *t = v->tables[run->first + middle];
+        bool below = t->largest_head != head ? t->largest_head < head : kvi_compare(t->largest, key) < 0;
+        if (below) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+
+KVI_PRIVATE bool kvi_lsm_table_overlaps(const kvi_lsm_table *t, kv_slice smallest, kv_slice largest)
+{
+    return kvi_compare(t->largest, smallest) >= 0 && kvi_compare(t->smallest, largest) <= 0;
+}
+
+/* ---- views ---- */
+
+KVI_PRIVATE void kvi_lsm_log_release(kv_lsm *db, kvi_lsm_log *log)
+{
+    if (!log || kvi_sub_u32(&log->refs, 1) != 1) return;
+    if (log->file) (void)db->io->close(db->io->user, log->file);
+    if (log->obsolete) kvi_lsm_remove_file(db, KVI_LSM_LOG, log->number);
+    kvi_free(&db->options.allocator, log, sizeof *log);
+}
+KVI_PRIVATE void kvi_lsm_memtable_release(kv_lsm *db, kvi_lsm_memtable *m)
+{
+    if (m && kvi_sub_u32(&m->refs, 1) == 1) { kvi_lsm_log_release(db, m->log);  kvi_lsm_memtable_free(db, m); }
+}
+KVI_PRIVATE void kvi_lsm_view_release(kv_lsm *db, kvi_lsm_view *v)
+{
+    if (!v || kvi_sub_u32(&v->refs, 1) != 1) return;
+    kvi_lsm_memtable_release(db, v->active);
+    for (uint32_t i = 0; i < v->frozen_count; i++) kvi_lsm_memtable_release(db, v->frozen[i]);
+    kvi_lsm_version_release(db, v->version);
+    kvi_free(&db->options.allocator, v, sizeof *v);
+}
+KVI_INLINE kvi_lsm_view *kvi_lsm_view_get(kv_lsm *db)
+{
+    kvi_lsm_view *v;
+    kvi_spin_lock(&db->view_lock);
+    v = db->view;
+    kvi_add_u32(&v->refs, 1);
+    kvi_spin_unlock(&db->view_lock);
+    return v;
+}
+/* Fill `fresh` (allocated before anything was changed) from the store's members and make it the view.
+   Under mutex. The old view is returned: release it without the mutex. */
+KVI_PRIVATE kvi_lsm_view *kvi_lsm_view_switch(kv_lsm *db, kvi_lsm_view *fresh)
+{
+    kvi_lsm_view *old;
+    fresh->refs = 1;
+    fresh->active = db->active;
+    kvi_add_u32(&db->active->refs, 1);
+    fresh->frozen_count = db->frozen_count;
+    for (uint32_t i = 0; i < db->frozen_count; i++) { fresh->frozen[i] = db->frozen[i]; kvi_add_u32(&db->frozen[i]->refs, 1); }
+    fresh->version = db->version;
+    kvi_add_u32(&db->version->refs, 1);
+    kvi_spin_lock(&db->view_lock);
+    old = db->view;
+    db->view = fresh;
+    kvi_spin_unlock(&db->view_lock);
+    return old;
+}
+
+/* ---- states ---- */
+
+/* Writes fail from here on; the first cause is kept. Not under mutex. */
+KVI_PRIVATE void kvi_lsm_break(kv_lsm *db, kv_status s, bool poisoned)
+{
+    char     text[240];
+    kvi_text t = kvi_text_over(text, sizeof text);
+    bool     first;
+    kvi_mutex_lock(&db->mutex);
+    first = db->broken == KV_OK;
+    if (first) db->broken = s;
+    if (poisoned) { db->poisoned = true; kvi_store_u32(&db->keep_files, 1); }
+    if (first) {
+        kvi_text_add(&t, "the store is read-only since: ");
+        kvi_text_add(&t, kvi_error_text(&db->error));
+        kvi_text_over(db->broken_text, sizeof db->broken_text);
+        memcpy(db->broken_text, text, t.size + 1);
+    }
+    kvi_cond_broadcast(&db->work_done);
+    kvi_mutex_unlock(&db->mutex);
+    if (first) kvi_lsm_note(db, s, text);
+}
+KVI_PRIVATE void kvi_lsm_poison(kv_lsm *db, kv_status s) { kvi_lsm_break(db, s, true); }
+KVI_PRIVATE kv_status kvi_lsm_is_broken(kv_lsm *db)        /* under mutex */
+{
+    if (db->broken == KV_OK) return KV_OK;
+    return kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>log   records, in logs and manifests: made, read, and judged
+
+   Invariant L1: a file whose append or sync failed is never appended to again.
+   Invariant L2: logs are synced from old to new: a log with durable > 0 follows logs that are durable
+                 whole.                                                                            */
+
+KVI_PRIVATE void kvi_lsm_record_header(uint8_t *record, uint64_t seed, size_t payload_size, uint64_t sequence, uint64_t durable)
+{
+    kvi_store_le32(record + 4, kvi_checksum(record + KVI_LSM_RECORD_SIZE, payload_size, seed));
+    kvi_store_le32(record + 8, (uint32_t)payload_size);
+    kvi_store_le64(record + 12, sequence);
+    kvi_store_le64(record + 20, durable);
+    kvi_store_le32(record, kvi_checksum(record + 4, KVI_LSM_RECORD_SIZE - 4, seed));
+}
+
+/* A file that is read from front to back through a window. */
+typedef struct kvi_lsm_scan {
+    kv_lsm  *db;
+    kv_file *file;
+    int      kind;
+    uint64_t number, size, seed, at;        /* at: of the next record */
+    kv_buf   window;                        /* bytes window_at .. */
+    uint64_t window_at;
+    kvi_lsm_header header;
+    uint64_t sequence, durable;             /* of the record that was read last */
+    kv_slice payload;
+    uint64_t durable_seen;                  /* the greatest `durable` so far */
+} kvi_lsm_scan;
+
+/* Have `size` bytes at `offset` in the window. KV_END: the file has not so many. */
+KVI_PRIVATE kv_status kvi_lsm_scan_need(kvi_lsm_scan *r, uint64_t offset, size_t size, const uint8_t **bytes)
+{
+    size_t    wanted;
+    kv_status s;
+    if (offset > r->size || size > r->size - offset) return KV_END;
+    if (offset < r->window_at || offset + size > r->window_at + r->window.size) {
+        wanted = size < 65536 ? 65536 : size;
+        if (wanted > r->size - offset) wanted = (size_t)(r->size - offset);
+        r->window.size = 0;
+        if (kv_buf_reserve(&r->window, wanted) < 0) return kvi_lsm_no_memory(r->db);
+        s = kvi_lsm_read_at(r->db, r->file, offset, r->window.data, wanted);
+        if (s < 0) return kvi_lsm_fail_file(r->db, s, "cannot read", r->kind, r->number, offset);
+        r->window.size = wanted;
+        r->window_at = offset;
+    }
+    *bytes = (const uint8_t *)r->window.data + (offset - r->window_at);
+    return KV_OK;
+}
+
+/* The record at `offset`. KV_END: the file ends exactly here; KV_NOT_FOUND: what is here is no
+   record; a failure: it could not be read. */
+KVI_PRIVATE kv_status kvi_lsm_scan_record(kvi_lsm_scan *r, uint64_t offset, uint64_t *next)
+{
+    const uint8_t *b;
+    uint32_t       size, payload_check;
+    kv_status      s;
+    if (offset == r->size) return KV_END;
+    s = kvi_lsm_scan_need(r, offset, KVI_LSM_RECORD_SIZE, &b);
+    if (s < 0) return s;
+    if (s == KV_END) return KV_NOT_FOUND;
+    size = kvi_load_le32(b + 8);
+    if (size > r->size - offset - KVI_LSM_RECORD_SIZE || kvi_load_le64(b + 20) > offset) return KV_NOT_FOUND;
+    if (kvi_load_le32(b) != kvi_checksum(b + 4, KVI_LSM_RECORD_SIZE - 4, r->seed + offset)) return KV_NOT_FOUND;
+    s = kvi_lsm_scan_need(r, offset, KVI_LSM_RECORD_SIZE + (size_t)size, &b);
+    if (s < 0) return s;
+    payload_check = kvi_load_le32(b + 4);
+    r->sequence = kvi_load_le64(b + 12);
+    r->durable = kvi_load_le64(b + 20);
+    r->payload = kv_bytes(b + KVI_LSM_RECORD_SIZE, size);
+    *next = offset + KVI_LSM_RECORD_SIZE + size;
+    if (payload_check != kvi_checksum(r->payload.data, size, r->seed + offset) && !KVI_MUTANT(KVI_MUTANT_NO_PAYLOAD_CHECK)) return KV_NOT_FOUND;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_scan_next(kvi_lsm_scan *r)
+{
+    uint64_t  next = r->at;
+    kv_status s = kvi_lsm_scan_record(r, r->at, &next);
+    if (KVI_MUTANT(KVI_MUTANT_SKIP_BAD) && s == KV_NOT_FOUND && next > r->at && r->kind == KVI_LSM_LOG) { r->at = next; return kvi_lsm_scan_next(r); }
+    if (s != KV_OK) return s;
+    if (r->durable > r->durable_seen) r->durable_seen = r->durable;
+    r->at = next;
+    return KV_OK;
+}
+/* Is there a whole record behind `bad` which says that the file was durable beyond it? Then what is at
+   `bad` was damaged, not torn. *found: how far the last such record says. KV_OK or a failure. */
+KVI_PRIVATE kv_status kvi_lsm_scan_proof(kvi_lsm_scan *r, uint64_t bad, uint64_t *found)
+{
+    uint64_t offset = bad + 1;
+    *found = 0;
+    while (offset + KVI_LSM_RECORD_SIZE <= r->size) {
+        const uint8_t *b;
+        uint64_t       next = offset, limit;
+        kv_status      s = kvi_lsm_scan_need(r, offset, KVI_LSM_RECORD_SIZE, &b);
+        if (s < 0) return s;
+        limit = r->window_at + r->window.size - KVI_LSM_RECORD_SIZE;
+        /* most positions fall to the two plain tests, before anything is hashed */
+        while (offset <= limit && (kvi_load_le64(b + 20) > offset || kvi_load_le64(b + 20) <= bad
+                                   || kvi_load_le32(b + 8) > r->size - offset - KVI_LSM_RECORD_SIZE)) { offset++; b++; }
+        if (offset > limit) continue;
+        s = kvi_lsm_scan_record(r, offset, &next);
+        if (s < 0) return s;
+        if (s == KV_OK) { *found = r->durable; return KV_OK; }
+        offset++;
+    }
+    return KV_OK;
+}
+
+/* Open a log or manifest and read its header. KV_OK; KV_NOT_FOUND: no such file; KV_END: its header is
+   not there or damaged; KV_ERR_VERSION; or a failure to read. */
+KVI_PRIVATE kv_status kvi_lsm_scan_open(kvi_lsm_scan *r, kv_lsm *db, int kind, uint64_t number)
+{
+    const uint8_t *b;
+    kv_status      s;
+    memset(r, 0, sizeof *r);
+    r->db = db;
+    r->kind = kind;
+    r->number = number;
+    r->window.allocator = db->options.allocator;
+    r->seed = kvi_lsm_seed(db->id, number, kind);
+    r->at = KVI_LSM_HEADER_SIZE;
+    s = kvi_lsm_open_file(db, kind, number, 0, &r->file);
+    if (s != KV_OK) { r->file = NULL; return s; }
+    s = db->io->size(db->io->user, r->file, &r->size);
+    if (s < 0) return kvi_lsm_fail_file(db, s, "cannot tell the size", kind, number, KVI_LSM_NO_SEQUENCE);
+    s = kvi_lsm_scan_need(r, 0, KVI_LSM_HEADER_SIZE, &b);
+    if (s != KV_OK) return s;
+    s = kvi_lsm_header_decode(b, kind, &r->header);
+    if (s == KV_ERR_VERSION) return kvi_lsm_fail_file(db, s, "the file", kind, number, KVI_LSM_NO_SEQUENCE);
+    if (s < 0 || r->header.number != number || memcmp(r->header.id, db->id, 16) != 0) return KV_END;
+    return KV_OK;
+}
+KVI_PRIVATE void kvi_lsm_scan_close(kvi_lsm_scan *r)
+{
+    if (r->file) (void)r->db->io->close(r->db->io->user, r->file);
+    r->file = NULL;
+    kv_buf_free(&r->window);
+}
+
+/* A new log file with its header. Not yet synced, nor is its name. */
+KVI_PRIVATE kv_status kvi_lsm_log_new(kv_lsm *db, uint64_t chain, uint64_t before, bool before_durable, kvi_lsm_log **out)
+{
+    uint8_t      header[KVI_LSM_HEADER_SIZE];
+    kvi_lsm_log *log = (kvi_lsm_log *)kvi_alloc_zero(&db->options.allocator, sizeof *log);
+    kv_status    s;
+    if (!log) return kvi_lsm_no_memory(db);
+    log->refs = 1;
+    log->number = kvi_lsm_new_number(db);
+    s = kvi_lsm_create_file(db, KVI_LSM_LOG, log->number, &log->file);
+    if (s < 0) { kvi_free(&db->options.allocator, log, sizeof *log); return s; }
+    kvi_lsm_header_encode(header, KVI_LSM_LOG, before_durable ? 1 : 0, db->id, log->number, chain, before);
+    s = db->io->append(db->io->user, log->file, header, sizeof header);
+    if (s < 0) {
+        (void)kvi_lsm_fail_file(db, s, "cannot write", KVI_LSM_LOG, log->number, 0);
+        log->obsolete = true;
+        kvi_lsm_log_release(db, log);
+        return s;
+    }
+    log->size = sizeof header;
+    kvi_add_u64(&db->written, sizeof header);
+    *out = log;
+    return KV_OK;
+}
+
+/* Sync one log, and its name the first time. */
+KVI_PRIVATE kv_status kvi_lsm_log_sync(kv_lsm *db, kvi_lsm_log *log)
+{
+    uint64_t  size = log->size;
+    kv_status s;
+    if (log->durable == size) return KV_OK;
+    if (log->failed) return KV_ERR_IO;
+    s = kvi_lsm_sync_file(db, log->file);
+    if (s < 0) { log->failed = true; return kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE); }
+    if (!log->durable && !KVI_MUTANT(KVI_MUTANT_LOG_NAME)) {
+        s = kvi_lsm_sync_dir(db);
+        if (s < 0) { log->failed = true; return s; }
+    }
+    log->durable = size;
+    if (log->number > kvi_load_u64(&db->durable_log)) kvi_store_u64(&db->durable_log, log->number);
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>manifest   which tables and logs are the store; the one place where a change becomes true
+
+   Invariant N1: a manifest names only files whose bytes and names are on stable storage.
+   Invariant N2: nothing that a manifest on the disk may need is removed before the edit, or the new
+                 manifest, that does without it is on stable storage.                               */
+
+KVI_PRIVATE kv_status kvi_lsm_put_number(kv_buf *out, uint64_t n)
+{
+    uint8_t b[10];
+    return kv_buf_append(out, kv_bytes(b, (size_t)(kvi_lsm_put_varint(b, n) - b)));
+}
+KVI_PRIVATE kv_status kvi_lsm_put_field(kv_buf *out, uint8_t tag, uint64_t n)
+{
+    kv_status s = kv_buf_append(out, kv_bytes(&tag, 1));
+    return s < 0 ? s : kvi_lsm_put_number(out, n);
+}
+KVI_PRIVATE kv_status kvi_lsm_put_table(kv_lsm *db, kv_buf *out, const kvi_lsm_table *t)
+{
+    kv_status s = kvi_lsm_put_field(out, KVI_LSM_FIELD_ADD, t->level);
+    (void)db;
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->number);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->age);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->size);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->entries);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->tombstones);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->key_bytes);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->value_bytes);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->first_sequence);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->last_sequence);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->smallest.size);
+    if (s == KV_OK) s = kv_buf_append(out, t->smallest);
+    if (s == KV_OK) s = kvi_lsm_put_number(out, t->largest.size);
+    return s == KV_OK ? kv_buf_append(out, t->largest) : s;
+}
+/* What an ADD field says, without its tag. The keys point into the bytes that are read. */
+KVI_PRIVATE bool kvi_lsm_read_table(kvi_lsm_reader *r, kvi_lsm_table *t)
+{
+    uint64_t level = kvi_lsm_read_varint(r);
+    memset(t, 0, sizeof *t);
+    t->level = (uint8_t)level;
+    t->number = kvi_lsm_read_varint(r);
+    t->age = kvi_lsm_read_varint(r);
+    t->size = kvi_lsm_read_varint(r);
+    t->entries = kvi_lsm_read_varint(r);
+    t->tombstones = kvi_lsm_read_varint(r);
+    t->key_bytes = kvi_lsm_read_varint(r);
+    t->value_bytes = kvi_lsm_read_varint(r);
+    t->first_sequence = kvi_lsm_read_varint(r);
+    t->last_sequence = kvi_lsm_read_varint(r);
+    t->smallest = kvi_lsm_read_bytes(r, kvi_lsm_read_varint(r));
+    t->largest = kvi_lsm_read_bytes(r, kvi_lsm_read_varint(r));
+    return !r->bad && level < KV_LSM_LEVELS && t->smallest.size <= KV_KEY_SIZE_MAX && t->largest.size <= KV_KEY_SIZE_MAX
+        && kvi_compare(t->smallest, t->largest) <= 0;
+}
+
+/* Fields that every record ends with. */
+KVI_PRIVATE kv_status kvi_lsm_put_counters(kv_lsm *db, kv_buf *out)
+{
+    kv_status s = kvi_lsm_put_field(out, KVI_LSM_FIELD_SEQUENCE, kvi_load_u64(&db->visible));
+    if (s == KV_OK) s = kvi_lsm_put_field(out, KVI_LSM_FIELD_NEXT, kvi_load_u64(&db->next_number));
+    if (s == KV_OK) s = kvi_lsm_put_field(out, KVI_LSM_FIELD_LOG, db->log_number);
+    if (s == KV_OK) s = kvi_lsm_put_field(out, KVI_LSM_FIELD_FLUSHED, db->flushed_sequence);
+    if (s == KV_OK && kvi_load_u64(&db->durable_log)) s = kvi_lsm_put_field(out, KVI_LSM_FIELD_DURABLE_LOG, kvi_load_u64(&db->durable_log));
+    return s;
+}
+
+/* Begin the record in db->edit; fields follow. */
+KVI_PRIVATE kv_status kvi_lsm_edit_begin(kv_lsm *db)
+{
+    static const uint8_t zeros[KVI_LSM_RECORD_SIZE] = { 0 };
+    db->edit.size = 0;
+    return kv_buf_append(&db->edit, kv_bytes(zeros, sizeof zeros));
+}
+
+/* Append db->edit to the manifest and sync it. On a failure nobody knows whether the edit is there:
+   every file that it names or drops must stay. */
+KVI_PRIVATE kv_status kvi_lsm_edit_commit(kv_lsm *db)
+{
+    kvi_lsm_manifest *m = &db->manifest;
+    size_t            payload = db->edit.size - KVI_LSM_RECORD_SIZE;
+    kv_status         s;
+    if (m->failed) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the manifest could not be written before");
+    if (payload > KV_LSM_BATCH_SIZE_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "the manifest record is too large");
+    kvi_lsm_record_header((uint8_t *)db->edit.data, kvi_lsm_seed(db->id, m->number, KVI_LSM_MANIFEST) + m->size, payload, kvi_load_u64(&db->visible), m->size);
+    s = db->io->append(db->io->user, m->file, db->edit.data, db->edit.size);
+    if (KVI_MUTANT(KVI_MUTANT_MANIFEST_ERROR) && s < 0) return KV_OK;
+    if (s < 0) {
+        m->failed = true;
+        kvi_lsm_break(db, kvi_lsm_fail_file(db, s, "cannot write", KVI_LSM_MANIFEST, m->number, m->size), false);
+        return s;
+    }
+    kvi_add_u64(&db->written, db->edit.size);
+    if (!KVI_MUTANT(KVI_MUTANT_MANIFEST_DATA)) {
+        s = kvi_lsm_sync_file(db, m->file);
+        if (KVI_MUTANT(KVI_MUTANT_MANIFEST_ERROR) && s < 0) s = KV_OK;
+        if (s < 0) {
+            m->failed = true;
+            kvi_lsm_poison(db, kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_MANIFEST, m->number, KVI_LSM_NO_SEQUENCE));
+            return s;
+        }
+    }
+    m->size += db->edit.size;
+    return KV_OK;
+}
+
+/* CURRENT's text for a manifest. */
+KVI_PRIVATE size_t kvi_lsm_current_text(const uint8_t *id, uint64_t number, char *out, size_t capacity)
+{
+    kvi_text t = kvi_text_over(out, capacity);
+    kvi_text_add(&t, "kv_lsm 1\n");
+    kvi_lsm_text_file(&t, KVI_LSM_MANIFEST, number);
+    kvi_text_char(&t, '\n');
+    for (int i = 0; i < 16; i++) kvi_text_hex(&t, id[i], 2);
+    kvi_text_char(&t, '\n');
+    kvi_text_hex(&t, kvi_hash(out, t.size, 0), 16);
+    kvi_text_char(&t, '\n');
+    return t.size;
+}
+/* Parse it back: by making it again. KV_ERR_VERSION for the text of a newer format. */
+KVI_PRIVATE kv_status kvi_lsm_current_parse(const char *text, size_t size, uint8_t *id, uint64_t *number)
+{
+    static const char start[] = "kv_lsm 1\nMANIFEST-";
+    char     again[160];
+    size_t   at = sizeof start - 1;
+    uint64_t n = 0;
+    if (size > 9 && memcmp(text, "kv_lsm ", 7) == 0 && text[7] >= '1' && text[7] <= '9' && memcmp(text, start, 9) != 0) return KV_ERR_VERSION;
+    if (size < at || size >= sizeof again || memcmp(text, start, at) != 0) return KV_ERR_CORRUPT;
+    for (; at < size && text[at] >= '0' && text[at] <= '9' && n < UINT64_MAX / 20; at++) n = n * 10 + (uint64_t)(text[at] - '0');
+    if (size < at + 1 + 32) return KV_ERR_CORRUPT;
+    at++;
+    for (int i = 0; i < 32; i++) {
+        char c = text[at + (size_t)i];
+        int  digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0) return KV_ERR_CORRUPT;
+        id[i / 2] = (uint8_t)(i % 2 ? id[i / 2] | digit : digit << 4);
+    }
+    *number = n;
+    return kvi_lsm_current_text(id, n, again, sizeof again) == size && memcmp(text, again, size) == 0 ? KV_OK : KV_ERR_CORRUPT;
+}
+
+/* Make CURRENT name manifest `number`, whose bytes and name are durable:
+   1. write and sync a temporary file    2. rename it    3. sync the directory
+   After a failure of 2 or 3 nobody knows which of the two manifests counts. */
+KVI_PRIVATE kv_status kvi_lsm_current_switch(kv_lsm *db, uint64_t number, uint64_t old_number)
+{
+    char      text[160];
+    size_t    size = kvi_lsm_current_text(db->id, number, text, sizeof text);
+    kv_file  *file = NULL;
+    kvi_text  name;
+    kv_status s;
+
+    kvi_mutex_lock(&db->files);
+    name = kvi_lsm_path(db, 0);
+    kvi_text_add(&name, "CURRENT.tmp");
+    name = kvi_lsm_path(db, 1);
+    kvi_text_add(&name, "CURRENT");
+    s = db->io->open(db->io->user, db->names[0], KV_OPEN_WRITE | KV_OPEN_CREATE | KV_OPEN_TRUNCATE, &file);
+    if (s == KV_OK) {
+        s = db->io->append(db->io->user, file, text, size);
+        if (s == KV_OK && !KVI_MUTANT(KVI_MUTANT_CURRENT_DATA)) s = kvi_lsm_sync_file(db, file);
+        (void)db->io->close(db->io->user, file);
+    } else if (s > 0) s = KV_ERR_IO;
+    kvi_mutex_unlock(&db->files);
+    if (s < 0) return kvi_error_set(&db->error, s, "cannot write CURRENT.tmp");
+    if (KVI_MUTANT(KVI_MUTANT_EARLY_REMOVE) && old_number) kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, old_number);
+
+    kvi_mutex_lock(&db->files);
+    name = kvi_lsm_path(db, 0);
+    kvi_text_add(&name, "CURRENT.tmp");
+    name = kvi_lsm_path(db, 1);
+    kvi_text_add(&name, "CURRENT");
+    s = db->io->rename(db->io->user, db->names[0], db->names[1]);
+    kvi_mutex_unlock(&db->files);
+    if (s != KV_OK) return kvi_error_set(&db->error, s < 0 ? s : KV_ERR_IO, "cannot rename CURRENT.tmp to CURRENT");
+    if (KVI_MUTANT(KVI_MUTANT_CURRENT_NAME) || KVI_MUTANT(KVI_MUTANT_EARLY_REMOVE)) return KV_OK;
+    return kvi_lsm_sync_dir(db);
+}
+
+/* Write a manifest that describes the store as its members say, and switch to it:
+   1. a new file with a snapshot    2. sync it and the directory (which makes new logs and tables
+   durable names too)    3. CURRENT    4. drop the old manifest
+   Crash before 3: the old one counts, the new file is unknown. After: the new one counts. */
+KVI_PRIVATE kv_status kvi_lsm_manifest_new(kv_lsm *db)
+{
+    kvi_lsm_manifest m;
+    uint8_t          header[KVI_LSM_HEADER_SIZE];
+    kv_status        s;
+    memset(&m, 0, sizeof m);
+
+    /* 1. */
+    m.number = kvi_lsm_new_number(db);
+    kvi_lsm_header_encode(header, KVI_LSM_MANIFEST, 0, db->id, m.number, 0, 0);
+    db->edit.size = 0;
+    s = kv_buf_append(&db->edit, kv_bytes(header, sizeof header));
+    if (s == KV_OK) s = kv_buf_append(&db->edit, kv_bytes(header, KVI_LSM_RECORD_SIZE));     /* room */
+    if (s == KV_OK) s = kvi_lsm_put_counters(db, &db->edit);
+    for (uint32_t i = 0; s == KV_OK && i < db->version->count; i++) s = kvi_lsm_put_table(db, &db->edit, db->version->tables[i]);
+    if (s < 0) return kvi_lsm_no_memory(db);
+    kvi_lsm_record_header((uint8_t *)db->edit.data + sizeof header, kvi_lsm_seed(db->id, m.number, KVI_LSM_MANIFEST) + sizeof header,
+                          db->edit.size - sizeof header - KVI_LSM_RECORD_SIZE, kvi_load_u64(&db->visible), 0);
+    s = kvi_lsm_create_file(db, KVI_LSM_MANIFEST, m.number, &m.file);
+    if (s < 0) return s;
+    s = db->io->append(db->io->user, m.file, db->edit.data, db->edit.size);
+    if (s < 0) {
+        (void)kvi_lsm_fail_file(db, s, "cannot write", KVI_LSM_MANIFEST, m.number, 0);
+        (void)db->io->close(db->io->user, m.file);
+        kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, m.number);
+        return s;
+    }
+    kvi_add_u64(&db->written, db->edit.size);
+
+    /* 2. and 3.; a failure here is final, see kvi_lsm_current_switch */
+    if (!KVI_MUTANT(KVI_MUTANT_MANIFEST_DATA)) {
+        s = kvi_lsm_sync_file(db, m.file);
+        if (s < 0) (void)kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_MANIFEST, m.number, KVI_LSM_NO_SEQUENCE);
+    }
+    if (s == KV_OK) s = kvi_lsm_sync_dir(db);
+    if (s == KV_OK) s = kvi_lsm_current_switch(db, m.number, db->manifest.number);
+    if (s < 0) {
+        kvi_lsm_poison(db, s);
+        (void)db->io->close(db->io->user, m.file);
+        return s;
+    }
+
+    /* 4. */
+    m.size = m.snapshot_size = db->edit.size;
+    if (db->manifest.file) {
+        (void)db->io->close(db->io->user, db->manifest.file);
+        kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, db->manifest.number);
+    }
+    db->manifest = m;
+    if (db->edit.capacity > 1u << 20) kv_buf_free(&db->edit);
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>source   a position in one sorted thing: a memtable, or a run of tables
+
+   Both have all versions of a key, newest first. A source holds the block that it stands in; nothing
+   but the memtable, table and view must be kept alive by its user.
+   Invariant S1: `valid` means that key, sequence, deleted are of the entry it stands on. Not valid
+                 and status KV_OK is an end; a failure is never taken for one.                      */
+
+typedef struct kvi_lsm_source {
+    kv_lsm    *db;
+    kv_slice   key;                         /* until the next move */
+    uint64_t   sequence;
+    bool       valid, deleted;
+    bool       merging;                     /* reads for a merge: leaves the cache alone */
+    kv_status  status;
+    const kvi_lsm_memtable *memtable;       /* or NULL, and then: */
+    const kvi_lsm_entry    *at;
+    kvi_lsm_table *const   *tables;
+    uint32_t   table_count, table_index, block_index, entry;
+    const kvi_lsm_index    *index;          /* of the table */
+    kvi_lsm_block          *block;          /* held; NULL for a mapped one */
+    const kvi_lsm_page     *page;
+    kvi_lsm_page            own_page;
+    kv_buf     buffer;                      /* prefix and tail of the key */
+    uint64_t   read_bytes;
+} kvi_lsm_source;
+
+KVI_PRIVATE void kvi_lsm_source_memtable(kvi_lsm_source *s, kv_lsm *db, const kvi_lsm_memtable *m)
+{
+    memset(s, 0, sizeof *s);
+    s->db = db;
+    s->memtable = m;
+}
+KVI_PRIVATE void kvi_lsm_source_tables(kvi_lsm_source *s, kv_lsm *db, kvi_lsm_table *const *tables, uint32_t count, bool merging)
+{
+    memset(s, 0, sizeof *s);
+    s->db = db;
+    s->tables = tables;
+    s->table_count = count;
+    s->merging = merging;
+    s->buffer.allocator = db->options.allocator;
+}
+KVI_PRIVATE void kvi_lsm_source_close(kvi_lsm_source *s)
+{
+    kvi_lsm_block_release(s->db, s->block);
+    s->block = NULL;
+    s->page = NULL;
+    kv_buf_free(&s->buffer);
+}
+KVI_INLINE kv_slice kvi_lsm_source_value(const kvi_lsm_source *s)
+{
+    return s->memtable ? kvi_lsm_entry_value(s->at) : kvi_lsm_page_value(s->page, s->entry);
+}
+
+/* ---- memtable ---- */
+
+KVI_INLINE void kvi_lsm_source_at(kvi_lsm_source *s, const kvi_lsm_entry *e)
+{
+    s->at = e;
+    s->valid = e != NULL;
+    if (!e) return;
+    s->key = kvi_lsm_entry_key(e);
+    s->sequence = e->sequence;
+    s->deleted = e->op == KVI_LSM_DELETE;
+}
+
+/* ---- tables ---- */
+
+KVI_PRIVATE void kvi_lsm_source_fail(kvi_lsm_source *s, kv_status status) { s->valid = false; s->status = status; }
+
+/* Stand on entry i of the page. */
+KVI_INLINE void kvi_lsm_source_take(kvi_lsm_source *s, uint32_t i)
+{
+    const kvi_lsm_page *p = s->page;
+    kv_slice            tail = kvi_lsm_page_tail(p, i);
+    if (p->prefix_size) {
+        kvi_copy((uint8_t *)s->buffer.data + p->prefix_size, tail.data, tail.size);
+        s->key.data = s->buffer.data;
+    } else s->key.data = tail.data;
+    s->key.size = p->prefix_size + tail.size;
+    s->sequence = kvi_lsm_page_sequence(p, i);
+    s->deleted = kvi_lsm_page_deleted(p, i);
+    s->entry = i;
+    s->valid = true;
+}
+/* Have block `i` of the current table as the page. */
+KVI_PRIVATE bool kvi_lsm_source_block(kvi_lsm_source *s, uint32_t i)
+{
+    kvi_lsm_table *t = s->tables[s->table_index];
+    kv_status      status;
+    uint32_t       longest = 0;
+    kvi_lsm_block_release(s->db, s->block);
+    s->block = NULL;
+    s->page = NULL;
+    status = kvi_lsm_page_get(s->db, t, s->index, i, s->merging ? KVI_LSM_PLAIN : KVI_LSM_WITH_HEADS, !s->merging, &s->own_page, &s->block, &s->page);
+    if (status < 0) { s->page = NULL; kvi_lsm_source_fail(s, status); return false; }
+    s->block_index = i;
+    s->read_bytes += s->index->offsets[i + 1] - s->index->offsets[i];
+    if (!s->page->prefix_size) return true;
+    if (s->page->flags & KVI_LSM_FIXED_KEYS) longest = s->page->key_fixed;
+    else longest = s->page->key_bytes < KV_KEY_SIZE_MAX ? s->page->key_bytes : KV_KEY_SIZE_MAX;
+    s->buffer.size = 0;
+    if (kv_buf_reserve(&s->buffer, (size_t)s->page->prefix_size + longest) < 0) { kvi_lsm_source_fail(s, kvi_lsm_no_memory(s->db)); return false; }
+    memcpy(s->buffer.data, s->page->prefix, s->page->prefix_size);
+    return true;
+}
+KVI_PRIVATE bool kvi_lsm_source_table(kvi_lsm_source *s, uint32_t i)
+{
+    kv_status status;
+    s->table_index = i;
+    status = kvi_lsm_table_index(s->db, s->tables[i], &s->index);
+    if (status < 0) { kvi_lsm_source_fail(s, status); return false; }
+    return true;
+}
+KVI_PRIVATE void kvi_lsm_source_next_block(kvi_lsm_source *s)
+{
+    s->valid = false;
+    if (s->block_index + 1 < s->index->count) { if (kvi_lsm_source_block(s, s->block_index + 1)) kvi_lsm_source_take(s, 0); return; }
+    if (s->table_index + 1 == s->table_count) return;
+    if (kvi_lsm_source_table(s, s->table_index + 1) && kvi_lsm_source_block(s, 0)) kvi_lsm_source_take(s, 0);
+}
+KVI_PRIVATE void kvi_lsm_source_prev_block(kvi_lsm_source *s)
+{
+    s->valid = false;
+    if (s->block_index == 0) {
+        if (s->table_index == 0) return;
+        if (!kvi_lsm_source_table(s, s->table_index - 1)) return;
+        s->block_index = s->index->count;
+    }
+    if (kvi_lsm_source_block(s, s->block_index - 1)) kvi_lsm_source_take(s, s->page->count - 1);
+}
+
+/* ---- both ---- */
+
+KVI_INLINE void kvi_lsm_source_next(kvi_lsm_source *s)
+{
+    if (s->memtable) kvi_lsm_source_at(s, kvi_lsm_next(s->at, 0));
+    else if (KVI_LIKELY(s->entry + 1 < s->page->count)) kvi_lsm_source_take(s, s->entry + 1);
+    else kvi_lsm_source_next_block(s);
+}
+KVI_INLINE void kvi_lsm_source_prev(kvi_lsm_source *s)
+{
+    if (s->memtable) kvi_lsm_source_at(s, kvi_lsm_memtable_before(s->memtable, s->key, s->sequence));
+    else if (KVI_LIKELY(s->entry > 0)) kvi_lsm_source_take(s, s->entry - 1);
+    else kvi_lsm_source_prev_block(s);
+}
+KVI_PRIVATE void kvi_lsm_source_first(kvi_lsm_source *s)
+{
+    s->valid = false;
+    s->status = KV_OK;
+    if (s->memtable) { kvi_lsm_source_at(s, kvi_lsm_next(s->memtable->head, 0)); return; }
+    if (s->table_count && kvi_lsm_source_table(s, 0) && kvi_lsm_source_block(s, 0)) kvi_lsm_source_take(s, 0);
+}
+KVI_PRIVATE void kvi_lsm_source_last(kvi_lsm_source *s)
+{
+    s->valid = false;
+    s->status = KV_OK;
+    if (s->memtable) { kvi_lsm_source_at(s, kvi_lsm_memtable_last(s->memtable)); return; }
+    if (s->table_count && kvi_lsm_source_table(s, s->table_count - 1) && kvi_lsm_source_block(s, s->index->count - 1))
+        kvi_lsm_source_take(s, s->page->count - 1);
+}
+/* The first entry that is not below the key. */
+KVI_PRIVATE void kvi_lsm_source_seek(kvi_lsm_source *s, kv_slice key)
+{
+    uint32_t low = 0, high = s->table_count, block;
+    uint64_t head;
+    s->valid = false;
+    s->status = KV_OK;
+    if (s->memtable) { kvi_lsm_source_at(s, kvi_lsm_memtable_seek(s->memtable, key, UINT64_MAX, NULL)); return; }
+    head = kvi_lsm_head(key.data, key.size);
+    while (low < high) {
+        uint32_t             middle = low + (high - low) / 2;
+        const kvi_lsm_table *t = s->tables[middle];
+        bool below = t->largest_head != head ? t->largest_head < head : kvi_compare(t->largest, key) < 0;
+        if (below) low = middle + 1; else high = middle;
+    }
+    if (low == s->table_count) return;
+    if (s->page && s->table_index == low) {                 /* often the block that it stands in already */
+        block = kvi_lsm_index_find(s->index, key);
+        if (block == s->block_index) goto search;
+    } else {
+        s->page = NULL;
+        if (!kvi_lsm_source_table(s, low)) return;
+        block = kvi_lsm_index_find(s->index, key);
+    }
+    if (block == s->index->count) {                         /* only where the index contradicts the table's range */
+        kvi_lsm_source_fail(s, kvi_lsm_block_bad(s->db, s->tables[low], s->index->offsets[0]));
+        return;
+    }
+    if (!kvi_lsm_source_block(s, block)) return;
+search:
+    low = kvi_lsm_page_lower(s->page, key);
+    if (low < s->page->count) kvi_lsm_source_take(s, low); else kvi_lsm_source_next_block(s);
+}
+/* The last entry below the key. */
+KVI_PRIVATE void kvi_lsm_source_seek_before(kvi_lsm_source *s, kv_slice key)
+{
+    if (s->memtable) {
+        s->status = KV_OK;
+        kvi_lsm_source_at(s, kvi_lsm_memtable_before(s->memtable, key, UINT64_MAX));
+        return;
+    }
+    kvi_lsm_source_seek(s, key);
+    if (s->valid) kvi_lsm_source_prev(s);
+    else if (s->status == KV_OK) kvi_lsm_source_last(s);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>merge   several sources as one, ascending by key and then from new to old
+
+   `least` is the source with the smallest entry, `second` the one with the next; while the first
+   stays below the second, a step costs one comparison, and none where there is one source.
+   Invariant G1: every source stands on its first entry at or behind the merge's position.          */
+
+typedef struct kvi_lsm_merge {
+    kvi_lsm_source *sources;
+    uint32_t        count;
+    kvi_lsm_source *least, *second;
+    kv_status       status;
+} kvi_lsm_merge;
+
+/* Does a's entry come before b's? Sources stand from new to old, which decides between equals. */
+KVI_INLINE bool kvi_lsm_source_before(const kvi_lsm_source *a, const kvi_lsm_source *b)
+{
+    int order = kvi_compare(a->key, b->key);
+    if (order) return order < 0;
+    if (a->sequence != b->sequence) return a->sequence > b->sequence;
+    return a < b;
+}
+KVI_PRIVATE void kvi_lsm_merge_pick(kvi_lsm_merge *m)
+{
+    kvi_lsm_source *least = NULL, *second = NULL;
+    for (uint32_t i = 0; i < m->count; i++) {
+        kvi_lsm_source *s = &m->sources[i];
+        if (!s->valid) {
+            if (s->status < 0) { m->status = s->status; m->least = m->second = NULL; return; }
+            continue;
+        }
+        if (!least || kvi_lsm_source_before(s, least)) { second = least; least = s; }
+        else if (!second || kvi_lsm_source_before(s, second)) second = s;
+    }
+    m->least = least;
+    m->second = second;
+}
+/* Step `least` and say who is least now. */
+KVI_INLINE void kvi_lsm_merge_next(kvi_lsm_merge *m)
+{
+    kvi_lsm_source *s = m->least;
+    kvi_lsm_source_next(s);
+    if (KVI_LIKELY(s->valid && (!m->second || kvi_lsm_source_before(s, m->second)))) return;
+    kvi_lsm_merge_pick(m);
+}
+KVI_PRIVATE void kvi_lsm_merge_first(kvi_lsm_merge *m)
+{
+    m->status = KV_OK;
+    for (uint32_t i = 0; i < m->count; i++) kvi_lsm_source_first(&m->sources[i]);
+    kvi_lsm_merge_pick(m);
+}
+KVI_PRIVATE void kvi_lsm_merge_seek(kvi_lsm_merge *m, kv_slice key)
+{
+    m->status = KV_OK;
+    for (uint32_t i = 0; i < m->count; i++) kvi_lsm_source_seek(&m->sources[i], key);
+    kvi_lsm_merge_pick(m);
+}
+KVI_PRIVATE void kvi_lsm_merge_close(kv_lsm *db, kvi_lsm_merge *m)
+{
+    for (uint32_t i = 0; i < m->count; i++) kvi_lsm_source_close(&m->sources[i]);
+    kvi_free(&db->options.allocator, m->sources, m->count * sizeof *m->sources);
+    m->sources = NULL;
+    m->count = 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>read   one key: memtables, then level by level
+
+   What a get costs: two atomic additions for the view, a search in each memtable, one filter line for
+   each run that may hold the key, and then one block: index search, cache, bucket, one comparison.  */
+
+typedef struct kvi_lsm_found {
+    kv_slice       value;
+    bool           deleted;
+    uint64_t       sequence;
+    kvi_lsm_block *block;                   /* to be released */
+    const kvi_lsm_table *table;             /* NULL: a memtable */
+} kvi_lsm_found;
+
+KVI_PRIVATE bool kvi_lsm_find_memtable(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_found *found)
+{
+    const kvi_lsm_entry *e = kvi_lsm_memtable_seek(m, key, sequence, NULL);
+    if (!e || e->key_size != key.size || !kvi_equal(kvi_lsm_entry_bytes(e), key.data, key.size)) return false;
+    found->deleted = e->op == KVI_LSM_DELETE;
+    found->sequence = e->sequence;
+    found->value = kvi_lsm_entry_value(e);
+    return true;
+}
+
+/* KV_OK: found; KV_NOT_FOUND: not in this table. */
+KVI_PRIVATE kv_status kvi_lsm_find_table(kv_lsm *db, kvi_lsm_table *t, kv_slice key, uint64_t hash, uint64_t sequence, kvi_lsm_found *found)
+{
+    const kvi_lsm_index *x;
+    const kvi_lsm_page  *page;
+    kvi_lsm_page         own;
+    kvi_lsm_block       *block;
+    bool                 more;
+    kv_status            s = kvi_lsm_table_index(db, t, &x);
+    if (s < 0) return s;
+    if (x->filter) {
+        bool perhaps = kvi_lsm_filter_has(x->filter, x->filter_lines, x->filter_probes, hash);
+        if (!perhaps) { kvi_poke_u64(&db->filter_hits, kvi_peek_u64(&db->filter_hits) + 1); return KV_NOT_FOUND; }
+        kvi_poke_u64(&db->filter_misses, kvi_peek_u64(&db->filter_misses) + 1);
+    }
+    for (uint32_t b = kvi_lsm_index_find(x, key); b < x->count; b++) {
+        uint32_t i;
+        s = kvi_lsm_page_get(db, t, x, b, KVI_LSM_WITH_BUCKETS, true, &own, &block, &page);
+        if (s < 0) return s;
+        i = kvi_lsm_page_find(page, key, hash, sequence, &more);
+        if (i < page->count) {
+            found->deleted = kvi_lsm_page_deleted(page, i);
+            found->sequence = kvi_lsm_page_sequence(page, i);
+            found->value = kvi_lsm_page_value(page, i);
+            found->block = block;
+            found->table = t;
+            return KV_OK;
+        }
+        kvi_lsm_block_release(db, block);
+        if (!more) break;                                   /* older versions of the key may go on in the next block */
+    }
+    return KV_NOT_FOUND;
+}
+
+/* The newest entry of the key at or below the sequence. KV_OK (also for a delete: see found),
+   KV_NOT_FOUND, or why it is not known. */
+KVI_PRIVATE kv_status kvi_lsm_find(kv_lsm *db, const kvi_lsm_view *view, kv_slice key, uint64_t sequence, kvi_lsm_found *found)
+{
+    const kvi_lsm_version *v = view->version;
+    uint64_t               hash = 0;
+    bool                   hashed = false;
+    found->block = NULL;
+    found->table = NULL;
+    if (kvi_lsm_find_memtable(view->active, key, sequence, found)) return KV_OK;
+    for (uint32_t i = 0; i < view->frozen_count; i++) if (kvi_lsm_find_memtable(view->frozen[i], key, sequence, found)) return KV_OK;
+    for (uint32_t r = 0; r < v->run_count; r++) {
+        const kvi_lsm_run *run = &v->runs[r];
+        kvi_lsm_table     *t;
+        kv_status          s;
+        uint32_t           i = run->count == 1 ? 0 : kvi_lsm_run_find(v, run, key);
+        if (i == run->count) continue;
+        t = v->tables[run->first + i];
+        if (kvi_compare(t->smallest, key) > 0 || (run->count == 1 && kvi_compare(t->largest, key) < 0)) continue;
+        if (!hashed) { hash = kvi_hash(key.data, key.size, db->hash_seed); hashed = true; }
+        s = kvi_lsm_find_table(db, t, key, hash, sequence, found);
+        if (s != KV_NOT_FOUND) return s;
+    }
+    return KV_NOT_FOUND;
+}
+
+/* What `visit` is shown is pinned: the view holds the memtable, the block is held. */
+KVI_PRIVATE kv_status kvi_lsm_view_key(kv_lsm *db, kv_slice key, uint64_t sequence, kv_visit_fn visit, void *user, kv_buf *copy)
+{
+    kvi_lsm_view *view = kvi_lsm_view_get(db);
+    kvi_lsm_found found;
+    kv_status     s;
+    if (sequence == KVI_LSM_NO_SEQUENCE) sequence = kvi_load_u64(&db->visible);
+    s = kvi_lsm_find(db, view, key, sequence, &found);
+    if (s == KV_OK && found.deleted) s = KV_NOT_FOUND;
+    if (s == KV_OK && copy) { s = kv_buf_assign(copy, found.value); if (s < 0) (void)kvi_error_set(&db->error, s, NULL); }
+    else if (s == KV_OK && visit) (void)visit(user, key, found.value);
+    kvi_lsm_block_release(db, found.block);
+    kvi_lsm_view_release(db, view);
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>write   writers in a queue; the first one leads and takes those behind it along
+
+   Invariant W1: only the leader appends to logs, syncs them, inserts into the memtable and rotates.
+   Invariant W2: an entry becomes visible after it is in the log (and durable, where that was asked
+                 for), and all entries of a group at once.                                          */
+
+KVI_PRIVATE kv_status kvi_lsm_work_step(kv_lsm *db);
+
+KVI_PRIVATE void kvi_lsm_wake(kv_lsm *db)                   /* under mutex: there is work */
+{
+    db->work_pending = true;
+    kvi_cond_signal(&db->work_wanted);
+}
+
+/* Wait in the queue until this writer leads (true), or was taken along (false: w->status). Takes the
+   mutex, and holds it where the answer is true. */
+KVI_PRIVATE bool kvi_lsm_enter(kv_lsm *db, kvi_lsm_writer *w)
+{
+    bool done;
+    kvi_mutex_lock(&db->mutex);
+    w->next = NULL;
+    *db->writers_end = w;
+    db->writers_end = &w->next;
+    if (db->writers == w) return true;
+    if (kvi_cond_init(&w->cond)) {
+        w->waiting = true;
+        while (!w->done && db->writers != w) kvi_cond_wait(&w->cond, &db->mutex);
+        w->waiting = false;
+        kvi_cond_destroy(&w->cond);
+    } else while (!w->done && db->writers != w) {           /* no condition to be had: look again and again */
+        kvi_mutex_unlock(&db->mutex);
+        kvi_yield();
+        kvi_mutex_lock(&db->mutex);
+    }
+    done = w->done;
+    if (done) kvi_mutex_unlock(&db->mutex);
+    return !done;
+}
+/* End the group that ends with `last`; the leader's mutex is given up. */
+KVI_PRIVATE void kvi_lsm_leave(kv_lsm *db, kvi_lsm_writer *leader, kvi_lsm_writer *last, kv_status status)
+{
+    for (;;) {
+        kvi_lsm_writer *w = db->writers;
+        db->writers = w->next;
+        if (!db->writers) db->writers_end = &db->writers;
+        w->status = status;
+        w->done = true;
+        if (w != leader && w->waiting) kvi_cond_signal(&w->cond);
+        if (w == last) break;
+    }
+    if (db->writers && db->writers->waiting) kvi_cond_signal(&db->writers->cond);
+    kvi_mutex_unlock(&db->mutex);
+}
+
+/* A new memtable with a new log; the full one waits for its flush. By the leader, without the mutex.
+   A failure changes nothing. */
+KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
+{
+    kvi_lsm_memtable *fresh = kvi_lsm_memtable_new(db, db->active);
+    kvi_lsm_view     *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view), *old;
+    kvi_lsm_log      *log = NULL;
+    kv_status         s = fresh && view ? KV_OK : kvi_lsm_no_memory(db);
+    if (s == KV_OK) s = kvi_lsm_log_new(db, db->sequence, db->log->number, db->log->durable == db->log->size, &log);
+    if (s < 0) {
+        if (fresh) kvi_lsm_memtable_free(db, fresh);
+        kvi_free(&db->options.allocator, view, sizeof *view);
+        return s;
+    }
+    fresh->log = log;
+    fresh->log_chain = db->sequence;
+    kvi_mutex_lock(&db->mutex);
+    db->active->last_sequence = db->sequence;
+    for (uint32_t i = db->frozen_count++; i > 0; i--) db->frozen[i] = db->frozen[i - 1];
+    db->frozen[0] = db->active;
+    db->active = fresh;
+    db->log = log;
+    old = kvi_lsm_view_switch(db, view);
+    kvi_lsm_wake(db);
+    kvi_mutex_unlock(&db->mutex);
+    kvi_lsm_view_release(db, old);
+    return KV_OK;
+}
+
+/* Let background work go on until something changes. By the leader, with the mutex, which is given up
+   meanwhile. */
+KVI_PRIVATE kv_status kvi_lsm_wait_work(kv_lsm *db)
+{
+    uint64_t  start = kvi_now_ns();
+    kv_status s = KV_OK;
+    if (db->has_thread) {
+        kvi_lsm_wake(db);
+        kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
+        if (db->background < 0) s = kvi_error_set(&db->error, db->background, NULL);
+    } else {
+        kvi_mutex_unlock(&db->mutex);
+        s = kvi_lsm_work_step(db);
+        if (s == KV_END) s = KV_OK;
+        kvi_mutex_lock(&db->mutex);
+    }
+    db->stall_ns += kvi_now_ns() - start;
+    return s;
+}
+/* Level 0 grows faster than it is merged: slow down, the more the nearer it is to the stop. */
+KVI_PRIVATE void kvi_lsm_slow_down(kv_lsm *db, uint32_t tables, size_t bytes)
+{
+    uint32_t slow = db->options.l0_trigger * KVI_LSM_SLOW_TIMES, stop = db->options.l0_trigger * KVI_LSM_STOP_TIMES;
+    size_t   allowed = (size_t)(stop - tables) * 65536 / (stop - slow) + 1024;
+    uint64_t start;
+    db->slow_bytes += bytes;
+    if (db->slow_bytes < allowed) return;
+    db->slow_bytes = 0;
+    start = kvi_now_ns();
+    kvi_lsm_wake(db);
+    kvi_mutex_unlock(&db->mutex);
+    if (db->has_thread) kvi_sleep_ms(1); else (void)kvi_lsm_work_step(db);
+    kvi_mutex_lock(&db->mutex);
+    db->stall_ns += kvi_now_ns() - start;
+}
+
+/* Room in the active memtable for a write of so many bytes. By the leader, with the mutex. */
+KVI_PRIVATE kv_status kvi_lsm_make_room(kv_lsm *db, size_t bytes)
+{
+    bool slowed = false;
+    for (;;) {
+        uint32_t  l0 = db->version->levels[0].tables;
+        kv_status s = kvi_lsm_is_broken(db);
+        if (s < 0) return s;
+        if (db->active->count == 0 || kvi_peek_size(&db->active->used_bytes) + bytes <= db->options.memtable_bytes) {
+            if (KVI_UNLIKELY(l0 >= db->options.l0_trigger * KVI_LSM_SLOW_TIMES && l0 < db->options.l0_trigger * KVI_LSM_STOP_TIMES && !slowed)) {
+                slowed = true;
+                kvi_lsm_slow_down(db, l0, bytes);
+                continue;
+            }
+            return KV_OK;
+        }
+        if (db->frozen_count >= KVI_LSM_FROZEN_MAX || l0 >= db->options.l0_trigger * KVI_LSM_STOP_TIMES) s = kvi_lsm_wait_work(db);
+        else {
+            kvi_mutex_unlock(&db->mutex);
+            s = kvi_lsm_rotate(db);
+            if (s < 0 && s != KV_ERR_NO_MEMORY) kvi_lsm_break(db, s, false);
+            kvi_mutex_lock(&db->mutex);
+        }
+        if (s < 0) return s;
+    }
+}
+
+/* Everything logged is on stable storage when this returns KV_OK: older logs first (L2). By the leader. */
+KVI_PRIVATE kv_status kvi_lsm_sync_logs(kv_lsm *db)
+{
+    kvi_lsm_log *logs[KVI_LSM_FROZEN_MAX + 2];
+    uint32_t     count = 0;
+    kv_status    s = KV_OK;
+    if (KVI_MUTANT(KVI_MUTANT_NO_SYNC)) return KV_OK;
+    kvi_mutex_lock(&db->mutex);
+    for (uint32_t i = db->frozen_count; i-- > 0;) { logs[count++] = db->frozen[i]->log; kvi_add_u32(&db->frozen[i]->log->refs, 1); }
+    kvi_mutex_unlock(&db->mutex);
+    for (uint32_t i = 0; i < count; i++) {
+        if (s == KV_OK && !KVI_MUTANT(KVI_MUTANT_OLD_LOG)) s = kvi_lsm_log_sync(db, logs[i]);
+        kvi_lsm_log_release(db, logs[i]);
+    }
+    if (s == KV_OK) s = kvi_lsm_log_sync(db, db->log);
+    if (s < 0) kvi_lsm_poison(db, s);
+    return s;
+}
+
+/* ---- one record for a group ---- */
+
+KVI_INLINE size_t kvi_lsm_op_size(uint8_t op, kv_slice key, kv_slice value)
+{
+    return 1 + kvi_lsm_varint_size(key.size) + key.size + (op == KVI_LSM_SET ? kvi_lsm_varint_size(value.size) + value.size : 0);
+}
+KVI_INLINE uint8_t *kvi_lsm_put_op(uint8_t *to, uint8_t op, kv_slice key, kv_slice value)
+{
+    *to++ = op;
+    to = kvi_lsm_put_varint(to, key.size);
+    if (op == KVI_LSM_SET) to = kvi_lsm_put_varint(to, value.size);
+    kvi_copy(to, key.data, key.size);
+    to += key.size;
+    if (op != KVI_LSM_SET) return to;
+    kvi_copy(to, value.data, value.size);
+    return to + value.size;
+}
+/* The next entry of a log payload or batch. False: these bytes are none. */
+KVI_INLINE bool kvi_lsm_read_op(kvi_lsm_reader *r, uint8_t *op, kv_slice *key, kv_slice *value)
+{
+    uint64_t key_size, value_size = 0;
+    if (r->at == r->end) return false;
+    *op = *r->at++;
+    if (*op != KVI_LSM_SET && *op != KVI_LSM_DELETE) return false;
+    key_size = kvi_lsm_read_varint(r);
+    if (*op == KVI_LSM_SET) value_size = kvi_lsm_read_varint(r);
+    if (key_size > KV_KEY_SIZE_MAX || value_size > KV_VALUE_SIZE_MAX) return false;
+    *key = kvi_lsm_read_bytes(r, key_size);
+    *value = kvi_lsm_read_bytes(r, value_size);
+    return !r->bad;
+}
+KVI_INLINE size_t kvi_lsm_writer_size(const kvi_lsm_writer *w) { return w->op ? kvi_lsm_op_size(w->op, w->key, w->value) : w->ops.size; }
+
+typedef struct kvi_lsm_group { kvi_lsm_writer *first, *last; uint32_t count, writers; size_t size, key_bytes, value_bytes; bool sync; } kvi_lsm_group;
+
+/* Who comes along: those behind the leader, as long as the record stays of moderate size. */
+KVI_PRIVATE kvi_lsm_group kvi_lsm_gather(kvi_lsm_writer *leader)
+{
+    kvi_lsm_group g;
+    memset(&g, 0, sizeof g);
+    g.first = leader;
+    for (kvi_lsm_writer *w = leader; w; w = w->next) {
+        size_t size = w->count ? kvi_lsm_writer_size(w) : 0;
+        if (w != leader && (w->alone || leader->alone || g.size + size > KVI_LSM_GROUP_BYTES)) break;
+        g.last = w;
+        g.writers++;
+        g.count += w->count;
+        g.size += size;
+        g.key_bytes += w->key_bytes;
+        g.value_bytes += w->value_bytes;
+        if (w->sync) g.sync = true;
+    }
+    return g;
+}
+
+/* Append db->record, whose payload is complete, to the log. */
+KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
+{
+    kvi_lsm_log *log = db->log;
+    kv_status    s;
+    kvi_lsm_record_header((uint8_t *)db->record.data, kvi_lsm_seed(db->id, log->number, KVI_LSM_LOG) + log->size,
+                          db->record.size - KVI_LSM_RECORD_SIZE, sequence, log->durable);
+    s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);
+    if (KVI_MUTANT(KVI_MUTANT_APPEND_ERROR) && s < 0) s = KV_OK;
+    if (s < 0) {
+        log->failed = true;
+        kvi_lsm_break(db, kvi_lsm_fail_file(db, s, "cannot write", KVI_LSM_LOG, log->number, log->size), false);
+        return s;
+    }
+    kvi_poke_u64(&log->size, log->size + db->record.size);
+    kvi_poke_u64(&db->log_written, db->log_written + db->record.size);
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_append_split(kv_lsm *db, const kvi_lsm_group *g)      /* a mutant: see KVI_MUTANT_BATCH_SPLIT */
+{
+    kv_buf         whole;
+    kvi_lsm_reader r;
+    uint64_t       sequence = db->sequence;
+    uint8_t        op;
+    kv_slice       key, value;
+    kv_status      s = KV_OK;
+    memset(&whole, 0, sizeof whole);
+    if (kv_buf_assign(&whole, kv_buf_slice(&db->record)) < 0) return KV_ERR_NO_MEMORY;
+    r = kvi_lsm_read_over((const uint8_t *)whole.data + KVI_LSM_RECORD_SIZE + 5, whole.size - KVI_LSM_RECORD_SIZE - 5);
+    for (uint32_t i = 0; s == KV_OK && i < g->count && kvi_lsm_read_op(&r, &op, &key, &value); i++) {
+        kvi_store_le32((uint8_t *)db->record.data + KVI_LSM_RECORD_SIZE + 1, 1);
+        db->record.size = (size_t)(kvi_lsm_put_op((uint8_t *)db->record.data + KVI_LSM_RECORD_SIZE + 5, op, key, value) - (uint8_t *)db->record.data);
+        s = kvi_lsm_append_record(db, ++sequence);
+    }
+    kv_buf_free(&whole);
+    return s;
+}
+
+/* Log the group. */
+KVI_PRIVATE kv_status kvi_lsm_log_group(kv_lsm *db, const kvi_lsm_group *g)
+{
+    size_t   size = KVI_LSM_RECORD_SIZE + 5 + g->size;
+    uint8_t *at;
+    db->record.size = 0;
+    if (g->size > KV_LSM_BATCH_SIZE_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "the batch is over its limit");
+    if (db->record.capacity < size && kv_buf_reserve(&db->record, size < 4096 ? 4096 : size + size / 4) < 0) return kvi_lsm_no_memory(db);
+    at = (uint8_t *)db->record.data + KVI_LSM_RECORD_SIZE;
+    *at++ = KVI_LSM_LOG_GROUP;
+    kvi_store_le32(at, g->count);
+    at += 4;
+    for (const kvi_lsm_writer *w = g->first;; w = w->next) {
+        if (w->op) at = kvi_lsm_put_op(at, w->op, w->key, w->value);
+        else { kvi_copy(at, w->ops.data, w->ops.size); at += w->ops.size; }
+        if (w == g->last) break;
+    }
+    db->record.size = size;
+    if (KVI_MUTANT(KVI_MUTANT_BATCH_SPLIT) && g->count > 1) return kvi_lsm_append_split(db, g);
+    return kvi_lsm_append_record(db, db->sequence + 1);
+}
+
+KVI_PRIVATE void kvi_lsm_insert_group(kv_lsm *db, const kvi_lsm_group *g)
+{
+    uint64_t sequence = db->sequence;
+    for (const kvi_lsm_writer *w = g->first;; w = w->next) {
+        if (w->op) kvi_lsm_memtable_insert(db->active, w->op, w->key, w->value, ++sequence);
+        else {
+            kvi_lsm_reader r = kvi_lsm_read_over(w->ops.data, w->ops.size);
+            uint8_t        op;
+            kv_slice       key, value;
+            while (kvi_lsm_read_op(&r, &op, &key, &value)) kvi_lsm_memtable_insert(db->active, op, key, value, ++sequence);
+        }
+        if (w == g->last) break;
+    }
+    db->sequence = sequence;
+}
+
+/* Do what the group wants. By the leader, without the mutex. */
+KVI_PRIVATE kv_status kvi_lsm_write_group(kv_lsm *db, const kvi_lsm_group *g)
+{
+    kv_status s;
+    if (g->count) {
+        if (!kvi_lsm_memtable_reserve(db, db->active, kvi_lsm_entries_bound(g->count, g->key_bytes, g->value_bytes))) return kvi_lsm_no_memory(db);
+        s = kvi_lsm_log_group(db, g);
+        if (s < 0) return s;
+    }
+    if (g->sync) {
+        s = kvi_lsm_sync_logs(db);
+        if (s < 0) return s;
+    }
+    if (g->count) {
+        kvi_lsm_insert_group(db, g);
+        kvi_store_u64(&db->visible, db->sequence);
+        kvi_poke_u64(&db->user_bytes, db->user_bytes + g->key_bytes + g->value_bytes);
+    }
+    if (db->record.capacity > 4u << 20) kv_buf_free(&db->record);
+    return KV_OK;
+}
+
+/* The leader's turn: room, group, write. With the mutex, which is given up. */
+KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
+{
+    kvi_lsm_group g;
+    kv_status     s;
+    if (w->count) s = kvi_lsm_make_room(db, kvi_lsm_entries_bound(w->count, w->key_bytes, w->value_bytes));
+    else s = kvi_lsm_is_broken(db);
+    if (s < 0) { kvi_lsm_leave(db, w, w, s); return s; }
+    g = kvi_lsm_gather(w);
+    kvi_mutex_unlock(&db->mutex);
+    s = kvi_lsm_write_group(db, &g);
+    kvi_mutex_lock(&db->mutex);
+    db->groups++;
+    db->writes += g.writers;
+    if (g.sync && s == KV_OK) db->unsynced_since_ms = 0;
+    else if (g.count && s == KV_OK && db->options.sync == KV_SYNC_BATCH && !db->unsynced_since_ms) {
+        db->unsynced_since_ms = kvi_now_ms() + 1;
+        kvi_cond_signal(&db->work_wanted);
+    }
+    kvi_lsm_leave(db, w, g.last, s);
+    return s;
+}
+KVI_PRIVATE kv_status kvi_lsm_commit(kv_lsm *db, kvi_lsm_writer *w)
+{
+    return kvi_lsm_enter(db, w) ? kvi_lsm_lead(db, w) : w->status;
+}
+/* Lead alone, without the mutex, to read or change what only a leader may; end it with
+   kvi_lsm_lead_alone_end, or with kvi_lsm_lead (mutex taken) to write as well. */
+KVI_PRIVATE void kvi_lsm_lead_alone(kv_lsm *db, kvi_lsm_writer *w)
+{
+    w->alone = true;
+    (void)kvi_lsm_enter(db, w);                             /* nobody takes one along who wants to be alone */
+    kvi_mutex_unlock(&db->mutex);
+}
+KVI_PRIVATE void kvi_lsm_lead_alone_end(kv_lsm *db, kvi_lsm_writer *w)
+{
+    kvi_mutex_lock(&db->mutex);
+    kvi_lsm_leave(db, w, w, KV_OK);
+}
+
+KVI_PRIVATE void kvi_lsm_writer_init(kv_lsm *db, kvi_lsm_writer *w, uint8_t op, kv_slice key, kv_slice value)
+{
+    w->next = NULL;
+    w->count = op ? 1 : 0;
+    w->op = op;
+    w->sync = db->options.sync == KV_SYNC_WRITE;
+    w->done = w->waiting = w->alone = false;
+    w->key = key;
+    w->value = value;
+    w->ops = kv_bytes(NULL, 0);
+    w->key_bytes = key.size;
+    w->value_bytes = value.size;
+    w->status = KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_write_one(kv_lsm *db, uint8_t op, kv_slice key, kv_slice value)
+{
+    kvi_lsm_writer w;
+    kvi_lsm_writer_init(db, &w, op, key, value);
+    return kvi_lsm_commit(db, &w);
+}
+KVI_PRIVATE kv_status kvi_lsm_write_batch(kv_lsm *db, const kv_lsm_batch *b)
+{
+    kvi_lsm_writer w;
+    if (b->count == 0) return KV_OK;
+    kvi_lsm_writer_init(db, &w, 0, kv_bytes(NULL, 0), kv_bytes(NULL, 0));
+    w.count = b->count;
+    w.ops = kv_buf_slice(&b->ops);
+    w.key_bytes = b->key_bytes;
+    w.value_bytes = b->value_bytes;
+    if (db->options.sync != KV_SYNC_NONE) w.sync = true;
+    return kvi_lsm_commit(db, &w);
+}
+KVI_PRIVATE kv_status kvi_lsm_sync_now(kv_lsm *db)
+{
+    kvi_lsm_writer w;
+    kvi_lsm_writer_init(db, &w, 0, kv_bytes(NULL, 0), kv_bytes(NULL, 0));
+    w.sync = true;
+    return kvi_lsm_commit(db, &w);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>flush   jobs: a flush turns the oldest frozen memtable into a table of level 0, a merge turns
+   tables into tables. Both are a merge of sources into a builder, in pieces.
+
+   Which entries are written. Snapshots cut the sequence numbers into stripes; of one key only the
+   newest entry of each stripe can ever be read. A delete in the lowest stripe, with nothing older of
+   its key below the merge, hides nothing any more. And what is the oldest of its key everywhere, in
+   the lowest stripe, needs no sequence number: 0 will do, and packs better.
+   Invariant F1: entries read = entries written + versions dropped + tombstones dropped.           */
+
+typedef struct kvi_lsm_job {
+    bool              flush, building;
+    bool              committed;            /* the outputs are the store's */
+    kvi_lsm_memtable *memtable;             /* of a flush */
+    kvi_lsm_version  *base;                 /* the version that it was planned with */
+    kvi_lsm_table   **inputs;               /* of a merge; the base holds them */
+    uint32_t          input_count;
+    kvi_lsm_table   **outputs;
+    uint32_t          output_count, output_capacity;
+    uint32_t          level;                /* of the outputs */
+    uint64_t          age;
+    uint64_t         *snapshots;            /* ascending */
+    uint32_t          snapshot_count;
+    kvi_lsm_merge     merge;
+    kvi_lsm_builder   builder;
+    kv_buf            key;                  /* of the entry before */
+    bool              has_key;
+    uint32_t          stripe;               /* of the entry before */
+    uint32_t         *below;                /* for each run of the base: the first table that may hold a key to come */
+    uint64_t          entries_in, entries_out, versions_dropped, tombstones_dropped, input_bytes, input_entries;
+} kvi_lsm_job;
+
+KVI_PRIVATE void kvi_lsm_job_free(kv_lsm *db, kvi_lsm_job *j, bool keep_files)
+{
+    const kv_allocator *a = &db->options.allocator;
+    if (!j) return;
+    if (j->building) {
+        if (keep_files && j->builder.file) { (void)db->io->close(db->io->user, j->builder.file); j->builder.file = NULL; }
+        kvi_lsm_builder_abandon(&j->builder);
+    }
+    kvi_lsm_builder_free(&j->builder);
+    kvi_lsm_merge_close(db, &j->merge);
+    for (uint32_t i = 0; i < j->output_count; i++) {
+        if (!keep_files && !j->committed) j->outputs[i]->obsolete = true;
+        kvi_lsm_table_release(db, j->outputs[i]);
+    }
+    for (uint32_t i = 0; i < j->input_count; i++) j->inputs[i]->merging = false;
+    kvi_free(a, j->outputs, j->output_capacity * sizeof *j->outputs);
+    kvi_free(a, j->inputs, j->input_count * sizeof *j->inputs);
+    kvi_free(a, j->snapshots, j->snapshot_count * sizeof *j->snapshots);
+    kvi_free(a, j->below, j->base ? j->base->run_count * sizeof *j->below : 0);
+    kv_buf_free(&j->key);
+    kvi_lsm_memtable_release(db, j->memtable);
+    kvi_lsm_version_release(db, j->base);
+    kvi_free(a, j, sizeof *j);
+}
+
+/* A job without sources. */
+KVI_PRIVATE kvi_lsm_job *kvi_lsm_job_new(kv_lsm *db, uint32_t level, uint64_t age)
+{
+    kvi_lsm_job *j = (kvi_lsm_job *)kvi_alloc_zero(&db->options.allocator, sizeof *j);
+    kv_snapshot *snapshot;
+    uint32_t     i = 0;
+    if (!j) return NULL;
+    j->level = level;
+    j->age = age;
+    j->key.allocator = db->options.allocator;
+    kvi_lsm_builder_init(&j->builder, db);
+    kvi_mutex_lock(&db->mutex);
+    j->base = db->version;
+    kvi_add_u32(&j->base->refs, 1);
+    for (snapshot = db->snapshots.next; snapshot != &db->snapshots; snapshot = snapshot->next) j->snapshot_count++;
+    if (j->snapshot_count) {
+        j->snapshots = (uint64_t *)kvi_alloc(&db->options.allocator, j->snapshot_count * sizeof *j->snapshots);
+        if (j->snapshots) for (snapshot = db->snapshots.next; snapshot != &db->snapshots; snapshot = snapshot->next) j->snapshots[i++] = snapshot->sequence;
+    }
+    kvi_mutex_unlock(&db->mutex);
+    if (j->base->run_count) j->below = (uint32_t *)kvi_alloc_zero(&db->options.allocator, j->base->run_count * sizeof *j->below);
+    if ((j->snapshot_count && !j->snapshots) || (j->base->run_count && !j->below)) {
+        if (!j->snapshots) j->snapshot_count = 0;
+        kvi_lsm_job_free(db, j, false);
+        return NULL;
+    }
+    return j;
+}
+KVI_PRIVATE bool kvi_lsm_job_sources(kv_lsm *db, kvi_lsm_job *j, uint32_t count)
+{
+    j->merge.sources = (kvi_lsm_source *)kvi_alloc_zero(&db->options.allocator, count * sizeof *j->merge.sources);
+    if (!j->merge.sources) return false;
+    j->merge.count = count;
+    for (uint32_t i = 0; i < count; i++) j->merge.sources[i].db = db;
+    return true;
+}
+
+/* How many snapshots cannot see an entry with this number: equal numbers, equal readers. */
+KVI_PRIVATE uint32_t kvi_lsm_stripe(const kvi_lsm_job *j, uint64_t sequence)
+{
+    uint32_t low = 0, high = j->snapshot_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (j->snapshots[middle] < sequence) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+/* May an older entry of the key be in a table that is not merged? Keys come in order. */
+KVI_PRIVATE bool kvi_lsm_older_below(kvi_lsm_job *j, kv_slice key)
+{
+    const kvi_lsm_version *v = j->base;
+    if (KVI_MUTANT(KVI_MUTANT_TOMBSTONE) && !j->flush) return false;
+    for (uint32_t r = v->levels[j->level].runs ? v->levels[j->level].first_run : 0; r < v->run_count; r++) {
+        const kvi_lsm_run *run = &v->runs[r];
+        uint32_t          *at = &j->below[r];
+        if (v->tables[run->first]->level < j->level) continue;
+        while (*at < run->count && kvi_compare(v->tables[run->first + *at]->largest, key) < 0) ++*at;
+        if (*at < run->count && (j->flush || !v->tables[run->first + *at]->merging) && kvi_compare(v->tables[run->first + *at]->smallest, key) <= 0) return true;
+    }
+    return false;
+}
+
+KVI_PRIVATE kv_status kvi_lsm_job_output(kv_lsm *db, kvi_lsm_job *j, kv_slice extra)      /* end the table that is being built */
+{
+    kvi_lsm_table *t;
+    kv_status      s;
+    if (j->output_count == j->output_capacity) {
+        uint32_t        wanted = j->output_capacity ? j->output_capacity * 2 : 8;
+        kvi_lsm_table **grown = (kvi_lsm_table **)kvi_resize(&db->options.allocator, j->outputs, j->output_capacity * sizeof *j->outputs, wanted * sizeof *j->outputs);
+        if (!grown) return kvi_lsm_no_memory(db);
+        j->outputs = grown;
+        j->output_capacity = wanted;
+    }
+    s = kvi_lsm_builder_end(&j->builder, extra, &t);
+    if (s < 0) return s;
+    j->building = false;
+    j->outputs[j->output_count++] = t;
+    kvi_add_u64(&db->level_written[j->level], t->size);
+    return KV_OK;
+}
+
+/* In the last table of a merge: which tables all of it replaces, and all that it made. */
+KVI_PRIVATE kv_status kvi_lsm_job_extra(kvi_lsm_job *j, kv_buf *extra)
+{
+    kv_status s = KV_OK;
+    extra->size = 0;
+    if (j->flush) return KV_OK;
+    s = kvi_lsm_put_field(extra, KVI_LSM_FIELD_MERGE, j->input_count);
+    for (uint32_t i = 0; s == KV_OK && i < j->input_count; i++) s = kvi_lsm_put_number(extra, j->inputs[i]->number);
+    if (s == KV_OK) s = kvi_lsm_put_number(extra, (uint64_t)j->output_count + 1);
+    for (uint32_t i = 0; s == KV_OK && i < j->output_count; i++) s = kvi_lsm_put_number(extra, j->outputs[i]->number);
+    if (s == KV_OK) s = kvi_lsm_put_number(extra, j->builder.number);
+    return s;
+}
+
+/* One entry of the merge: drop it or write it. */
+KVI_PRIVATE kv_status kvi_lsm_job_entry(kv_lsm *db, kvi_lsm_job *j, const kvi_lsm_source *from)
+{
+    uint64_t  sequence = from->sequence, written = sequence;
+    uint32_t  stripe = j->snapshot_count ? kvi_lsm_stripe(j, sequence) : 0;
+    bool      same = j->has_key && kv_equal(from->key, kv_buf_slice(&j->key)), oldest;
+    kv_status s;
+    j->entries_in++;
+    if (same && stripe == j->stripe) { j->versions_dropped++; return KV_OK; }
+    j->stripe = stripe;
+    if (!same) {
+        if (kv_buf_assign(&j->key, from->key) < 0) return kvi_lsm_no_memory(db);
+        j->has_key = true;
+    }
+    oldest = stripe == 0 && !kvi_lsm_older_below(j, from->key);
+    if (oldest && from->deleted) { j->tombstones_dropped++; return KV_OK; }
+    if (oldest) written = 0;
+    if (j->building && !same && !j->flush && kvi_lsm_builder_bytes(&j->builder) >= db->options.table_bytes) {
+        s = kvi_lsm_job_output(db, j, kv_bytes(NULL, 0));
+        if (s < 0) return s;
+    }
+    if (!j->building) {
+        s = kvi_lsm_builder_begin(&j->builder, j->level, j->age);
+        if (s < 0) return s;
+        j->building = true;
+    }
+    j->entries_out++;
+    return kvi_lsm_builder_put(&j->builder, from->key, sequence, written, from->deleted, kvi_lsm_source_value(from));
+}
+
+/* A bounded piece: until a block was written, or as much was read as some blocks hold. KV_END: all
+   outputs are complete, their files synced. */
+KVI_PRIVATE kv_status kvi_lsm_job_step(kv_lsm *db, kvi_lsm_job *j)
+{
+    uint64_t  start = j->builder.offset, bytes = 0;
+    uint32_t  tables = j->output_count;
+    kv_status s;
+    while (j->merge.least) {
+        const kvi_lsm_source *from = j->merge.least;
+        bytes += from->key.size + kvi_lsm_source_value(from).size;
+        s = kvi_lsm_job_entry(db, j, from);
+        if (s < 0) return s;
+        kvi_lsm_merge_next(&j->merge);
+        if (j->output_count != tables || j->builder.offset > start + db->options.block_bytes || bytes > 4u * (uint64_t)db->options.block_bytes) return KV_OK;
+    }
+    if (j->merge.status < 0) return j->merge.status;        /* an input that cannot be read to its end: nothing of this merge counts */
+    if (j->building) {
+        kv_buf extra;
+        memset(&extra, 0, sizeof extra);
+        extra.allocator = db->options.allocator;
+        s = kvi_lsm_job_extra(j, &extra) < 0 ? kvi_lsm_no_memory(db) : kvi_lsm_job_output(db, j, kv_buf_slice(&extra));
+        kv_buf_free(&extra);
+        return s < 0 ? s : KV_OK;
+    }
+    if (j->input_entries && j->entries_in != j->input_entries) return kvi_error_set(&db->error, KV_ERR_CORRUPT, "a merge read another number of entries than its tables hold");
+    KV_ASSERT(j->entries_in == j->entries_out + j->versions_dropped + j->tombstones_dropped);
+    return KV_END;
+}
+
+/* The version after the job: the newest one without the inputs, with the outputs. */
+KVI_PRIVATE kvi_lsm_version *kvi_lsm_job_version(kv_lsm *db, const kvi_lsm_job *j)
+{
+    uint32_t         count = 0, room = db->version->count + j->output_count;
+    kvi_lsm_table  **tables = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, (room + 1) * sizeof *tables);
+    kvi_lsm_version *v;
+    if (!tables) return NULL;
+    for (uint32_t i = 0; i < db->version->count; i++) {
+        bool input = false;
+        if (!j->flush && db->version->tables[i]->merging)
+            for (uint32_t k = 0; k < j->input_count; k++) if (j->inputs[k] == db->version->tables[i]) { input = true; break; }
+        if (!input) tables[count++] = db->version->tables[i];
+    }
+    for (uint32_t i = 0; i < j->output_count; i++) tables[count++] = j->outputs[i];
+    v = kvi_lsm_version_new(db, tables, count);
+    kvi_free(&db->options.allocator, tables, (room + 1) * sizeof *tables);
+    return v;
+}
+
+/* Make the job's result the store:
+   1. everything that can fail without trace    2. sync the directory: the outputs' names
+   3. the manifest  <- commit                   4. show it to readers    5. what is replaced goes when
+   nobody reads it any more. Crash before 3: unknown tables, set aside or removed by the next open. */
+KVI_PRIVATE kv_status kvi_lsm_job_commit(kv_lsm *db, kvi_lsm_job *j)
+{
+    kvi_lsm_version *version = kvi_lsm_job_version(db, j), *old_version;
+    kvi_lsm_view    *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view), *old_view;
+    uint64_t         old_log = db->log_number, old_flushed = db->flushed_sequence;
+    kv_status        s = version && view ? KV_OK : KV_ERR_NO_MEMORY;
+
+    /* 1. */
+    if (s == KV_OK) s = kvi_lsm_edit_begin(db);
+    for (uint32_t i = 0; s == KV_OK && i < j->input_count; i++) {
+        s = kvi_lsm_put_field(&db->edit, KVI_LSM_FIELD_REMOVE, j->inputs[i]->level);
+        if (s == KV_OK) s = kvi_lsm_put_number(&db->edit, j->inputs[i]->number);
+    }
+    for (uint32_t i = 0; s == KV_OK && i < j->output_count; i++) s = kvi_lsm_put_table(db, &db->edit, j->outputs[i]);
+    if (j->flush) { db->log_number = j->memtable->log->number + 1; db->flushed_sequence = j->memtable->last_sequence; }
+    if (s == KV_OK) s = kvi_lsm_put_counters(db, &db->edit);
+    if (s < 0) (void)kvi_lsm_no_memory(db);
+
+    /* 2. and 3. */
+    if (s == KV_OK && j->output_count && !KVI_MUTANT(KVI_MUTANT_TABLE_NAME)) {
+        s = kvi_lsm_sync_dir(db);
+        if (s < 0) kvi_lsm_poison(db, s);
+    }
+    if (s == KV_OK) s = kvi_lsm_edit_commit(db);
+    if (s < 0) {
+        db->log_number = old_log;
+        db->flushed_sequence = old_flushed;
+        kvi_lsm_version_release(db, version);
+        kvi_free(&db->options.allocator, view, sizeof *view);
+        return s;
+    }
+
+    /* 4. */
+    j->committed = true;
+    kvi_mutex_lock(&db->mutex);
+    old_version = db->version;
+    db->version = version;
+    if (j->flush) db->frozen_count--;                       /* the oldest one is the last */
+    old_view = kvi_lsm_view_switch(db, view);
+    if (j->flush) { db->flushes++; if (db->frozen_count == 0 && db->active->count == 0) db->unsynced_since_ms = 0; }
+    else db->merges++;
+    db->versions_dropped += j->versions_dropped;
+    db->tombstones_dropped += j->tombstones_dropped;
+    kvi_lsm_wake(db);
+    kvi_cond_broadcast(&db->work_done);
+    kvi_mutex_unlock(&db->mutex);
+
+    /* 5. */
+    if (j->flush) { j->memtable->log->obsolete = true; kvi_lsm_memtable_release(db, j->memtable); }     /* the list's reference; the job has its own */
+    for (uint32_t i = 0; i < j->input_count; i++) j->inputs[i]->obsolete = true;
+    kvi_lsm_version_release(db, old_version);
+    kvi_lsm_view_release(db, old_view);
+    return KV_OK;
+}
+
+/* When edits outweigh the snapshot many times, begin a new manifest. A failure that harmed nothing is
+   none: the old one goes on. */
+KVI_PRIVATE kv_status kvi_lsm_manifest_trim(kv_lsm *db)
+{
+    kv_status s;
+    if (db->manifest.size < (64u << 10) + 8 * db->manifest.snapshot_size) return KV_OK;
+    s = kvi_lsm_manifest_new(db);
+    return s < 0 && !kvi_load_u32(&db->keep_files) ? KV_OK : s;
+}
+
+KVI_PRIVATE kvi_lsm_job *kvi_lsm_flush_plan(kv_lsm *db, kvi_lsm_memtable *m)
+{
+    kvi_lsm_job *j = kvi_lsm_job_new(db, 0, m->last_sequence);
+    if (!j) return NULL;
+    j->flush = true;
+    j->memtable = m;
+    kvi_add_u32(&m->refs, 1);
+    if (!kvi_lsm_job_sources(db, j, 1)) { kvi_lsm_job_free(db, j, false); return NULL; }
+    kvi_lsm_source_memtable(&j->merge.sources[0], db, m);
+    kvi_lsm_merge_first(&j->merge);
+    return j;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>compact   what to merge next
+
+   Leveled: the level that is most over its share; of level 0 all tables, of another the table that
+   drags the least of the next level along, and everything of the next level that overlaps. A table
+   that overlaps nothing there is moved by an edit alone, unless it holds tombstones that a rewrite
+   would get rid of. Tiered: a level with l0_trigger runs becomes one run of the next level.
+   Invariant P1: inputs are closed: no table that is older or as old and overlaps them is left out
+                 above or in the level that the outputs go to.                                      */
+
+KVI_PRIVATE uint64_t kvi_lsm_level_target(const kv_lsm *db, uint32_t level)
+{
+    uint64_t target = db->options.l1_bytes;
+    for (uint32_t i = 1; i < level; i++) target = target > UINT64_MAX / 4 / db->options.level_ratio ? UINT64_MAX / 4 : target * db->options.level_ratio;
+    return target;
+}
+
+typedef struct kvi_lsm_plan { uint32_t level, output, count; bool whole, trivial; kvi_lsm_table **inputs; kv_slice smallest, largest; } kvi_lsm_plan;
+
+KVI_PRIVATE bool kvi_lsm_plan_add(kvi_lsm_plan *p, kvi_lsm_table *t)     /* false: it is there already */
+{
+    for (uint32_t i = 0; i < p->count; i++) if (p->inputs[i] == t) return false;
+    if (!p->count || kvi_compare(t->smallest, p->smallest) < 0) p->smallest = t->smallest;
+    if (!p->count || kvi_compare(t->largest, p->largest) > 0) p->largest = t->largest;
+    p->inputs[p->count++] = t;
+    return true;
+}
+/* Add the tables of a level that overlap what is planned, until none is left that does. */
+KVI_PRIVATE void kvi_lsm_plan_close(const kvi_lsm_version *v, kvi_lsm_plan *p, uint32_t level, bool all)
+{
+    bool more = true;
+    while (more) {
+        more = false;
+        for (uint32_t i = 0; i < v->count; i++)
+            if (v->tables[i]->level == level && (all || kvi_lsm_table_overlaps(v->tables[i], p->smallest, p->largest)) && kvi_lsm_plan_add(p, v->tables[i])) more = true;
+        if (all) return;
+    }
+}
+KVI_PRIVATE uint64_t kvi_lsm_overlap_bytes(const kvi_lsm_version *v, uint32_t level, const kvi_lsm_table *t)
+{
+    uint64_t bytes = 0;
+    for (uint32_t r = 0; r < v->levels[level].runs; r++) {
+        const kvi_lsm_run *run = &v->runs[v->levels[level].first_run + r];
+        for (uint32_t i = kvi_lsm_run_find(v, run, t->smallest); i < run->count; i++) {
+            const kvi_lsm_table *other = v->tables[run->first + i];
+            if (kvi_compare(other->smallest, t->largest) > 0) break;
+            bytes += other->size;
+        }
+    }
+    return bytes;
+}
+
+/* The table of a level below 0 to merge: the one with the least to drag along for its size. */
+KVI_PRIVATE kvi_lsm_table *kvi_lsm_pick_table(const kvi_lsm_version *v, uint32_t level)
+{
+    const kvi_lsm_run *run = &v->runs[v->levels[level].first_run];
+    kvi_lsm_table     *best = NULL;
+    double             best_cost = 0;
+    for (uint32_t i = 0; i < run->count; i++) {
+        kvi_lsm_table *t = v->tables[run->first + i];
+        double         cost = (double)kvi_lsm_overlap_bytes(v, level + 1, t) / (double)(t->size + 1);
+        if (t->tombstones) cost -= (double)t->tombstones / (double)t->entries;
+        if (!best || cost < best_cost) { best = t; best_cost = cost; }
+    }
+    return best;
+}
+
+/* Fill the plan (inputs: room for every table). False: nothing is due. */
+KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_lsm_plan *p)
+{
+    double   best = 0;
+    uint32_t level = 0;
+    memset(&p->count, 0, sizeof p->count);
+    p->whole = p->trivial = false;
+    if (db->options.style == KV_LSM_TIERED) {
+        for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
+            if (v->levels[i].runs < db->options.l0_trigger) continue;
+            p->level = i;
+            p->output = i + 1 < KV_LSM_LEVELS ? i + 1 : i;
+            kvi_lsm_plan_close(v, p, i, true);
+            return true;
+        }
+        return false;
+    }
+    for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
+        double score = i == 0 ? (double)v->levels[0].tables / db->options.l0_trigger : (double)v->levels[i].bytes / (double)kvi_lsm_level_target(db, i);
+        if (i + 1 == KV_LSM_LEVELS) score = 0;
+        if (i && v->levels[i].runs > 1) score = 1 + v->levels[i].runs;      /* left over from the tiered style */
+        if (score > best) { best = score; level = i; }
+    }
+    if (best < 1) return false;
+    p->level = level;
+    p->output = level + 1 < KV_LSM_LEVELS ? level + 1 : level;
+    if (level == 0 || v->levels[level].runs > 1) kvi_lsm_plan_close(v, p, level, true);
+    else (void)kvi_lsm_plan_add(p, kvi_lsm_pick_table(v, level));
+    if (p->output != level) kvi_lsm_plan_close(v, p, p->output, v->levels[p->output].runs > 1);
+    return true;
+}
+
+/* The inputs of the plan that may go down by an edit alone: those that overlap no other table of
+   their level or the next. They are moved to the front; how many there are is returned. */
+KVI_PRIVATE uint32_t kvi_lsm_plan_moves(const kvi_lsm_version *v, kvi_lsm_plan *p)
+{
+    uint32_t moves = 0;
+    if (p->output == p->level || v->levels[p->output].runs > 1) return 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        kvi_lsm_table *t = p->inputs[i];
+        bool           alone = t->level == p->level, deeper = false;
+        for (uint32_t k = 0; alone && k < v->count; k++) {
+            const kvi_lsm_table *other = v->tables[k];
+            if (other == t || other->level < p->level || !kvi_lsm_table_overlaps(other, t->smallest, t->largest)) continue;
+            if (other->level <= p->output) alone = false; else deeper = true;
+        }
+        if (!alone || (t->tombstones && !deeper)) continue;
+        p->inputs[i] = p->inputs[moves];
+        p->inputs[moves++] = t;
+    }
+    return moves;
+}
+
+/* A merge of the plan's inputs: one source for each run among them, from new to old. */
+KVI_PRIVATE kvi_lsm_job *kvi_lsm_merge_plan(kv_lsm *db, kvi_lsm_plan *p, uint64_t age)
+{
+    kvi_lsm_job *j = kvi_lsm_job_new(db, p->output, age);
+    uint32_t     sources = 0, from;
+    if (!j) return NULL;
+    j->inputs = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, p->count * sizeof *j->inputs);
+    if (!j->inputs) { kvi_lsm_job_free(db, j, false); return NULL; }
+    memcpy(j->inputs, p->inputs, p->count * sizeof *j->inputs);
+    kvi_lsm_sort_tables(j->inputs, p->count);
+    j->input_count = p->count;
+    for (uint32_t i = 0; i < p->count; i++) {
+        kvi_lsm_table *t = j->inputs[i];
+        if (i == 0 || kvi_lsm_table_order(t, j->inputs[i - 1]) == 0 || t->level != j->inputs[i - 1]->level || t->age != j->inputs[i - 1]->age) sources++;
+        j->input_bytes += t->size;
+        j->input_entries += t->entries;
+    }
+    if (!kvi_lsm_job_sources(db, j, sources)) { kvi_lsm_job_free(db, j, false); return NULL; }
+    sources = 0;
+    for (uint32_t i = 0; i < p->count; i = from) {
+        for (from = i + 1; from < p->count && j->inputs[from]->level == j->inputs[i]->level && j->inputs[from]->age == j->inputs[i]->age; from++) {}
+        kvi_lsm_source_tables(&j->merge.sources[sources++], db, j->inputs + i, from - i, true);
+    }
+    for (uint32_t i = 0; i < p->count; i++) { j->inputs[i]->merging = true; db->level_read[p->output] += j->inputs[i]->size; }
+    kvi_lsm_merge_first(&j->merge);
+    return j;
+}
+KVI_PRIVATE uint64_t kvi_lsm_plan_age(const kv_lsm *db, const kvi_lsm_plan *p)
+{
+    uint64_t age = 0;
+    if (db->options.style != KV_LSM_TIERED) return 0;
+    for (uint32_t i = 0; i < p->count; i++) if (p->inputs[i]->age > age) age = p->inputs[i]->age;
+    return age;
+}
+
+/* Move tables down by an edit alone. */
+KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t count)
+{
+    uint32_t         n = db->version->count;
+    kvi_lsm_table  **tables = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, n * sizeof *tables), **moved;
+    kvi_lsm_version *version = NULL, *old_version;
+    kvi_lsm_view    *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view), *old_view = NULL;
+    uint32_t         made = 0;
+    kv_status        s = tables && view ? kvi_lsm_edit_begin(db) : KV_ERR_NO_MEMORY;
+    moved = (kvi_lsm_table **)kvi_alloc_zero(&db->options.allocator, count * sizeof *moved);
+    if (!moved) s = KV_ERR_NO_MEMORY;
+    /* a table's place is part of it, and readers may be looking: the moved one is a new object that
+       shares file and index with its home */
+    for (uint32_t i = 0; s == KV_OK && i < count; i++) {
+        kvi_lsm_table like = *p->inputs[i];
+        like.level = (uint8_t)p->output;
+        like.age = 0;
+        like.index = NULL;
+        like.file = NULL;
+        like.file_users = 0;
+        like.obsolete = like.merging = like.file_recent = false;
+        moved[i] = kvi_lsm_table_new(db, &like, like.smallest, like.largest);
+        if (!moved[i]) { s = KV_ERR_NO_MEMORY; break; }
+        moved[i]->home = p->inputs[i]->home;
+        kvi_add_u32(&moved[i]->home->refs, 1);
+        made++;
+        s = kvi_lsm_put_field(&db->edit, KVI_LSM_FIELD_REMOVE, p->inputs[i]->level);
+        if (s == KV_OK) s = kvi_lsm_put_number(&db->edit, p->inputs[i]->number);
+        if (s == KV_OK) s = kvi_lsm_put_table(db, &db->edit, moved[i]);
+    }
+    if (s == KV_OK) s = kvi_lsm_put_counters(db, &db->edit);
+    if (s == KV_OK) {
+        for (uint32_t i = 0; i < n; i++) {
+            tables[i] = db->version->tables[i];
+            for (uint32_t k = 0; k < count; k++) if (p->inputs[k] == tables[i]) tables[i] = moved[k];
+        }
+        version = kvi_lsm_version_new(db, tables, n);
+        if (!version) s = KV_ERR_NO_MEMORY;
+    }
+    if (s < 0) (void)kvi_lsm_no_memory(db);
+    if (s == KV_OK) s = kvi_lsm_edit_commit(db);
+    if (s == KV_OK) {
+        kvi_mutex_lock(&db->mutex);
+        old_version = db->version;
+        db->version = version;
+        old_view = kvi_lsm_view_switch(db, view);
+        db->moves += count;
+        kvi_lsm_wake(db);
+        kvi_cond_broadcast(&db->work_done);
+        kvi_mutex_unlock(&db->mutex);
+        kvi_lsm_version_release(db, old_version);
+        kvi_lsm_view_release(db, old_view);
+    } else {
+        kvi_lsm_version_release(db, version);
+        kvi_free(&db->options.allocator, view, sizeof *view);
+    }
+    for (uint32_t i = 0; i < made; i++) kvi_lsm_table_release(db, moved[i]);
+    kvi_free(&db->options.allocator, moved, count * sizeof *moved);
+    kvi_free(&db->options.allocator, tables, n * sizeof *tables);
+    return s;
+}
+
+/* Plan the next merge, or move tables. KV_END: nothing is due. Under work. */
+KVI_PRIVATE kv_status kvi_lsm_merge_begin(kv_lsm *db)
+{
+    size_t       size = (size_t)db->version->count * sizeof(kvi_lsm_table *);
+    kvi_lsm_plan p;
+    uint32_t     moves;
+    kv_status    s = KV_END;
+    if (!db->version->count) return KV_END;
+    memset(&p, 0, sizeof p);
+    p.inputs = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, size);
+    if (!p.inputs) return kvi_lsm_no_memory(db);
+    if (kvi_lsm_pick(db, db->version, &p)) {
+        moves = db->options.style == KV_LSM_LEVELED ? kvi_lsm_plan_moves(db->version, &p) : 0;
+        if (moves) s = kvi_lsm_move(db, &p, moves);
+        else {
+            db->merge_job = kvi_lsm_merge_plan(db, &p, kvi_lsm_plan_age(db, &p));
+            s = db->merge_job ? KV_OK : kvi_lsm_no_memory(db);
+        }
+    }
+    kvi_free(&db->options.allocator, p.inputs, size);
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>work   background work in pieces, done by the thread, by kv_lsm_step, or by who waits for it
+
+   A flush comes before a merge, also in the middle of one: writers never wait for a long merge.     */
+
+KVI_PRIVATE void kvi_lsm_job_end(kv_lsm *db, kvi_lsm_job **job, kv_status s)
+{
+    kvi_lsm_job_free(db, *job, s < 0 && (db->manifest.failed || kvi_load_u32(&db->keep_files)));
+    *job = NULL;
+}
+KVI_PRIVATE kv_status kvi_lsm_job_turn(kv_lsm *db, kvi_lsm_job **job)
+{
+    kv_status s = kvi_lsm_job_step(db, *job);
+    if (s == KV_OK) return KV_OK;
+    if (s == KV_END) s = kvi_lsm_job_commit(db, *job);
+    kvi_lsm_job_end(db, job, s);
+    if (s == KV_OK) s = kvi_lsm_manifest_trim(db);
+    return s;
+}
+/* A piece of the flush of the oldest frozen memtable. KV_END: none waits. Under work. */
+KVI_PRIVATE kv_status kvi_lsm_flush_turn(kv_lsm *db)
+{
+    kvi_lsm_memtable *oldest;
+    if (!db->flush_job) {
+        kvi_mutex_lock(&db->mutex);
+        oldest = db->frozen_count ? db->frozen[db->frozen_count - 1] : NULL;
+        kvi_mutex_unlock(&db->mutex);
+        if (!oldest) return KV_END;
+        db->flush_job = kvi_lsm_flush_plan(db, oldest);
+        if (!db->flush_job) return kvi_lsm_no_memory(db);
+    }
+    return kvi_lsm_job_turn(db, &db->flush_job);
+}
+KVI_PRIVATE kv_status kvi_lsm_merge_turn(kv_lsm *db)
+{
+    if (db->merge_job) return kvi_lsm_job_turn(db, &db->merge_job);
+    return kvi_lsm_merge_begin(db);
+}
+/* After a failure: what kind of trouble is it? Not under mutex. */
+KVI_PRIVATE void kvi_lsm_work_failed(kv_lsm *db, kv_status s)
+{
+    if (s != KV_ERR_NO_MEMORY) { kvi_lsm_break(db, s, false); return; }
+    kvi_mutex_lock(&db->mutex);
+    db->background = s;
+    db->retry_at_ms = kvi_now_ms() + KVI_LSM_RETRY_MS;
+    kvi_cond_broadcast(&db->work_done);
+    kvi_mutex_unlock(&db->mutex);
+}
+/* One piece, under work. KV_END: nothing is due. */
+KVI_PRIVATE kv_status kvi_lsm_work_turn(kv_lsm *db)
+{
+    kv_status s;
+    kvi_mutex_lock(&db->mutex);
+    s = kvi_lsm_is_broken(db);
+    db->work_pending = false;
+    kvi_mutex_unlock(&db->mutex);
+    if (s < 0) return s;
+    s = kvi_lsm_flush_turn(db);
+    if (s == KV_END) s = kvi_lsm_merge_turn(db);
+    if (s < 0) { kvi_lsm_work_failed(db, s); return s; }
+    kvi_mutex_lock(&db->mutex);
+    db->background = KV_OK;
+    if (s == KV_OK) db->work_pending = true;
+    kvi_mutex_unlock(&db->mutex);
+    return s;
+}
+/* A piece, or KV_END where none is due or somebody does all of it just now. */
+KVI_PRIVATE kv_status kvi_lsm_work_step(kv_lsm *db)
+{
+    kv_status s = KV_END;
+    kvi_mutex_lock(&db->work);
+    if (!db->taken_over) s = kvi_lsm_work_turn(db);
+    kvi_mutex_unlock(&db->work);
+    return s;
+}
+/* Is a sync of single sets due? Under mutex. */
+KVI_PRIVATE bool kvi_lsm_sync_due(kv_lsm *db, uint64_t now)
+{
+    return db->unsynced_since_ms && db->broken == KV_OK && (!db->has_thread || now >= db->unsynced_since_ms + KVI_LSM_SYNC_MS);
+}
+
+KVI_PRIVATE void kvi_lsm_thread(void *argument)
+{
+    kv_lsm *db = (kv_lsm *)argument;
+    kvi_mutex_lock(&db->mutex);
+    while (!db->stopping) {
+        uint64_t now = db->unsynced_since_ms || db->background < 0 ? kvi_now_ms() : 0;
+        bool     work = db->work_pending && db->broken == KV_OK && !db->taken_over && (db->background == KV_OK || now >= db->retry_at_ms);
+        if (kvi_lsm_sync_due(db, now)) {
+            db->unsynced_since_ms = 0;
+            kvi_mutex_unlock(&db->mutex);
+            (void)kvi_lsm_sync_now(db);                     /* a failure makes the store read-only: the next write tells */
+            kvi_mutex_lock(&db->mutex);
+        } else if (work) {
+            kvi_mutex_unlock(&db->mutex);
+            (void)kvi_lsm_work_step(db);
+            kvi_mutex_lock(&db->mutex);
+        } else if (db->unsynced_since_ms || db->background < 0) {
+            kvi_cond_wait_ms(&db->work_wanted, &db->mutex, 10);
+        } else kvi_cond_wait(&db->work_wanted, &db->mutex);
+    }
+    kvi_mutex_unlock(&db->mutex);
+}
+
+/* Take background work over: nobody else does any until kvi_lsm_work_give. */
+KVI_PRIVATE void kvi_lsm_work_take(kv_lsm *db)
+{
+    kvi_mutex_lock(&db->mutex);
+    while (db->taken_over) kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
+    db->taken_over = 1;
+    kvi_mutex_unlock(&db->mutex);
+    kvi_mutex_lock(&db->work);                              /* whoever is in a step ends it */
+}
+KVI_PRIVATE void kvi_lsm_work_give(kv_lsm *db)
+{
+    kvi_mutex_unlock(&db->work);
+    kvi_mutex_lock(&db->mutex);
+    db->taken_over = 0;
+    kvi_lsm_wake(db);
+    kvi_cond_broadcast(&db->work_done);
+    kvi_mutex_unlock(&db->mutex);
+}
+
+/* Freeze what is in the memtable and see it into tables. */
+KVI_PRIVATE kv_status kvi_lsm_flush_now(kv_lsm *db)
+{
+    kvi_lsm_writer w;
+    kv_status      s;
+    uint64_t       target;
+    kvi_lsm_writer_init(db, &w, 0, kv_bytes(NULL, 0), kv_bytes(NULL, 0));
+    kvi_lsm_lead_alone(db, &w);
+    kvi_mutex_lock(&db->mutex);
+    s = kvi_lsm_is_broken(db);
+    while (s == KV_OK && db->active->count && db->frozen_count >= KVI_LSM_FROZEN_MAX) {
+        s = kvi_lsm_wait_work(db);
+        if (s == KV_OK) s = kvi_lsm_is_broken(db);
+    }
+    kvi_mutex_unlock(&db->mutex);
+    if (s == KV_OK && db->active->count) {
+        s = kvi_lsm_rotate(db);
+        if (s < 0 && s != KV_ERR_NO_MEMORY) kvi_lsm_break(db, s, false);
+    }
+    target = db->sequence;
+    kvi_lsm_lead_alone_end(db, &w);
+    if (s < 0) return s;
+    kvi_mutex_lock(&db->mutex);
+    while (s == KV_OK && db->frozen_count && db->frozen[db->frozen_count - 1]->last_sequence <= target) {
+        s = db->broken < 0 ? kvi_error_set(&db->error, db->broken, db->broken_text) : kvi_lsm_wait_work(db);
+    }
+    kvi_mutex_unlock(&db->mutex);
+    return s;
+}
+
+/* Merge everything that overlaps the range into one run. Under work, taken over; given up around
+   each call of progress. */
+KVI_PRIVATE kv_status kvi_lsm_merge_range(kv_lsm *db, const kv_range *range, kv_progress_fn progress, void *user)
+{
+    kvi_bounds   bounds;
+    kvi_lsm_plan p;
+    kvi_lsm_job *job;
+    size_t       size = ((size_t)db->version->count + 1) * sizeof(kvi_lsm_table *), end_size = kvi_bounds_memory(range);
+    uint8_t     *end = (uint8_t *)kvi_alloc(&db->options.allocator, end_size + 1);
+    uint64_t     bytes = 0, done = 0, told = 0;
+    uint32_t     deepest = 0;
+    kv_status    s = KV_OK;
+
+    memset(&p, 0, sizeof p);
+    p.inputs = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, size);
+    if (!p.inputs || !end) s = kvi_lsm_no_memory(db);
+    if (s == KV_OK) {
+        bounds = kvi_bounds_of(range, end);
+        for (uint32_t i = 0; i < db->version->count; i++) {
+            kvi_lsm_table *t = db->version->tables[i];
+            if (t->level > deepest) deepest = t->level;
+            if (bounds.empty || kvi_compare(t->largest, bounds.lower) < 0 || (bounds.has_upper && kvi_compare(t->smallest, bounds.upper) >= 0)) continue;
+            (void)kvi_lsm_plan_add(&p, t);
+        }
+        for (uint32_t before = 0; before != p.count;) {     /* and what overlaps those, in any level */
+            before = p.count;
+            for (uint32_t level = 0; level < KV_LSM_LEVELS && p.count; level++) kvi_lsm_plan_close(db->version, &p, level, false);
+        }
+        for (uint32_t i = 0; i < p.count; i++) bytes += p.inputs[i]->size;
+        p.output = deepest ? deepest : 1;
+        while (p.output + 1 < KV_LSM_LEVELS && kvi_lsm_level_target(db, p.output) < bytes) p.output++;
+    }
+    if (s == KV_OK && p.count) {
+        /* in a level with several runs the result must be the oldest of them or take them all along: take them */
+        if (db->version->levels[p.output].runs > 1) {
+            kvi_lsm_plan_close(db->version, &p, p.output, true);
+            for (uint32_t before = 0; before != p.count;) {
+                before = p.count;
+                for (uint32_t level = 0; level < KV_LSM_LEVELS; level++) kvi_lsm_plan_close(db->version, &p, level, false);
+            }
+        }
+        db->merge_job = job = kvi_lsm_merge_plan(db, &p, kvi_lsm_plan_age(db, &p));
+        if (!job) s = kvi_lsm_no_memory(db);
+        while (s == KV_OK && db->merge_job == job) {
+            s = kvi_lsm_flush_turn(db);
+            if (s < 0) { kvi_lsm_work_failed(db, s); break; }
+            if (s == KV_END) s = kvi_lsm_merge_turn(db);
+            if (s != KV_OK || !progress || db->merge_job != job) continue;
+            done = 0;
+            for (uint32_t i = 0; i < job->merge.count; i++) done += job->merge.sources[i].read_bytes;
+            if (done - told < 1u << 20) continue;
+            told = done;
+            kvi_mutex_unlock(&db->work);
+            if (!progress(user, done < bytes ? done : bytes, bytes)) s = KV_END;
+            kvi_mutex_lock(&db->work);
+            if (s == KV_END) kvi_lsm_job_end(db, &db->merge_job, KV_OK);
+        }
+        if (s == KV_OK && progress) {
+            kvi_mutex_unlock(&db->work);
+            (void)progress(user, bytes, bytes);
+            kvi_mutex_lock(&db->work);
+        }
+    }
+    kvi_free(&db->options.allocator, p.inputs, size);
+    kvi_free(&db->options.allocator, end, end_size + 1);
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>recover   from files to a store
+
+   Invariant R1: until CURRENT is switched, nothing that was found is changed or removed; repeating a
+                 recovery that was cut off gives the same store.
+   Invariant R2: a found file is never appended to, and no number is used again.
+   Invariant R3: a tear is believed only where a crash explains it: see `durable` in >>format.      */
+
+typedef struct kvi_lsm_name { uint64_t number; int kind; bool torn; } kvi_lsm_name;
+
+typedef struct kvi_lsm_recovery {
+    kv_lsm   *db;
+    kv_buf    names;                        /* kvi_lsm_name of every file that has one of ours */
+    kv_buf    tables;                       /* kvi_lsm_table * that the manifest names */
+    bool      has_current, torn, clean;
+    uint64_t  greatest_number, log_number, flushed, last_sequence, next_number, durable_log, clean_log, clean_length, manifest;
+    uint64_t  sequence, last_log;           /* replayed up to here; the last log that was */
+    kv_status status;                       /* of the listing */
+} kvi_lsm_recovery;
+
+KVI_INLINE size_t kvi_lsm_name_count(const kvi_lsm_recovery *r) { return r->names.size / sizeof(kvi_lsm_name); }
+KVI_INLINE kvi_lsm_name *kvi_lsm_names(const kvi_lsm_recovery *r) { return (kvi_lsm_name *)r->names.data; }
+KVI_INLINE size_t kvi_lsm_found_count(const kvi_lsm_recovery *r) { return r->tables.size / sizeof(kvi_lsm_table *); }
+KVI_INLINE kvi_lsm_table **kvi_lsm_found_tables(const kvi_lsm_recovery *r) { return (kvi_lsm_table **)r->tables.data; }
+
+/* Is it the name of a file of ours? Only names that we would write count. */
+KVI_PRIVATE bool kvi_lsm_parse_name(const char *name, kvi_lsm_name *out)
+{
+    char        again[48];
+    kvi_text    t = kvi_text_over(again, sizeof again);
+    const char *digits = strncmp(name, "MANIFEST-", 9) == 0 ? name + 9 : name, *end = digits;
+    uint64_t    n = 0;
+    for (; *end >= '0' && *end <= '9' && n < UINT64_MAX / 20; end++) n = n * 10 + (uint64_t)(*end - '0');
+    memset(out, 0, sizeof *out);
+    out->number = n;
+    out->kind = digits != name ? KVI_LSM_MANIFEST : strcmp(end, ".log") == 0 ? KVI_LSM_LOG : KVI_LSM_TABLE;
+    kvi_lsm_text_file(&t, out->kind, n);
+    return strcmp(again, name) == 0;
+}
+KVI_PRIVATE void kvi_lsm_each_name(void *context, const char *name)
+{
+    kvi_lsm_recovery *r = (kvi_lsm_recovery *)context;
+    kvi_lsm_name      n;
+    if (strcmp(name, "CURRENT") == 0) r->has_current = true;
+    if (!kvi_lsm_parse_name(name, &n)) return;
+    if (n.number > r->greatest_number) r->greatest_number = n.number;
+    if (r->status == KV_OK) r->status = kv_buf_append(&r->names, kv_bytes(&n, sizeof n));
+}
+KVI_PRIVATE void kvi_lsm_each_lost(void *context, const char *name)
+{
+    kvi_lsm_recovery *r = (kvi_lsm_recovery *)context;
+    kvi_lsm_name      n;
+    if (kvi_lsm_parse_name(name, &n) && n.number > r->greatest_number) r->greatest_number = n.number;
+}
+/* All files, in the order of their numbers. KV_NOT_FOUND: no such directory. */
+KVI_PRIVATE kv_status kvi_lsm_list(kvi_lsm_recovery *r)
+{
+    kv_lsm       *db = r->db;
+    kvi_lsm_name *names;
+    kvi_text      t;
+    kv_status     s;
+    size_t        count;
+    r->names.size = 0;
+    s = db->io->list(db->io->user, db->path, kvi_lsm_each_name, r);
+    if (s == KV_OK) s = r->status;
+    if (s != KV_OK) return s < 0 ? kvi_error_set(&db->error, s, "cannot list the directory") : s;
+    kvi_mutex_lock(&db->files);
+    t = kvi_lsm_path(db, 0);
+    kvi_text_add(&t, "lost");
+    (void)db->io->list(db->io->user, db->names[0], kvi_lsm_each_lost, r);     /* there may be none */
+    kvi_mutex_unlock(&db->files);
+    names = kvi_lsm_names(r);
+    count = kvi_lsm_name_count(r);
+    for (size_t gap = count / 2; gap > 0; gap /= 2)         /* Shell sort */
+        for (size_t i = gap; i < count; i++) {
+            kvi_lsm_name n = names[i];
+            size_t       k = i;
+            for (; k >= gap && names[k - gap].number > n.number; k -= gap) names[k] = names[k - gap];
+            names[k] = n;
+        }
+    return KV_OK;
+}
+
+/* ---- the manifest ---- */
+
+KVI_PRIVATE kv_status kvi_lsm_corrupt(kv_lsm *db, const char *what, int kind, uint64_t number)
+{
+    return kvi_lsm_fail_file(db, KV_ERR_CORRUPT, what, kind, number, KVI_LSM_NO_SEQUENCE);
+}
+
+KVI_PRIVATE kv_status kvi_lsm_apply_add(kvi_lsm_recovery *r, kvi_lsm_reader *in)
+{
+    kvi_lsm_table like, *t;
+    if (!kvi_lsm_read_table(in, &like)) return KV_ERR_CORRUPT;
+    t = kvi_lsm_table_new(r->db, &like, like.smallest, like.largest);
+    if (!t) return kvi_lsm_no_memory(r->db);
+    if (kv_buf_append(&r->tables, kv_bytes(&t, sizeof t)) < 0) { kvi_lsm_table_release(r->db, t); return kvi_lsm_no_memory(r->db); }
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_apply_remove(kvi_lsm_recovery *r, kvi_lsm_reader *in)
+{
+    uint64_t        level = kvi_lsm_read_varint(in), number = kvi_lsm_read_varint(in);
+    size_t          count = kvi_lsm_found_count(r);
+    kvi_lsm_table **tables = kvi_lsm_found_tables(r);
+    for (size_t i = 0; i < count; i++) {
+        if (tables[i]->number != number || tables[i]->level != level) continue;
+        kvi_lsm_table_release(r->db, tables[i]);
+        tables[i] = tables[count - 1];
+        r->tables.size -= sizeof *tables;
+        return KV_OK;
+    }
+    return KV_ERR_CORRUPT;
+}
+/* Take one record in. */
+KVI_PRIVATE kv_status kvi_lsm_apply(kvi_lsm_recovery *r, kv_slice payload)
+{
+    kvi_lsm_reader in = kvi_lsm_read_over(payload.data, payload.size);
+    kv_status      s = KV_OK;
+    r->clean = false;
+    while (s == KV_OK && in.at < in.end) {
+        uint8_t tag = *in.at++;
+        switch (tag) {
+        case KVI_LSM_FIELD_SEQUENCE:    r->last_sequence = kvi_lsm_read_varint(&in); break;
+        case KVI_LSM_FIELD_NEXT:        r->next_number = kvi_lsm_read_varint(&in); break;
+        case KVI_LSM_FIELD_LOG:         r->log_number = kvi_lsm_read_varint(&in); break;
+        case KVI_LSM_FIELD_FLUSHED:     r->flushed = kvi_lsm_read_varint(&in); break;
+        case KVI_LSM_FIELD_DURABLE_LOG: r->durable_log = kvi_lsm_read_varint(&in); break;
+        case KVI_LSM_FIELD_ADD:         s = kvi_lsm_apply_add(r, &in); break;
+        case KVI_LSM_FIELD_REMOVE:      s = kvi_lsm_apply_remove(r, &in); break;
+        case KVI_LSM_FIELD_CLEAN:
+            r->clean = true;
+            r->clean_log = kvi_lsm_read_varint(&in);
+            r->clean_length = kvi_lsm_read_varint(&in);
+            break;
+        default:
+            if (tag < 128) return KV_ERR_VERSION;
+            (void)kvi_lsm_read_bytes(&in, kvi_lsm_read_varint(&in));
+        }
+    }
+    return s < 0 ? s : in.bad ? KV_ERR_CORRUPT : KV_OK;
+}
+/* Are the runs what V1 says? */
+KVI_PRIVATE bool kvi_lsm_version_valid(const kvi_lsm_version *v)
+{
+    for (uint32_t i = 1; i < v->count; i++) {
+        const kvi_lsm_table *a = v->tables[i - 1], *b = v->tables[i];
+        if (a->level == b->level && a->age == b->age && kvi_compare(a->largest, b->smallest) >= 0) return false;
+    }
+    return true;
+}
+KVI_PRIVATE kv_status kvi_lsm_read_manifest(kvi_lsm_recovery *r)
+{
+    kv_lsm      *db = r->db;
+    kvi_lsm_scan scan;
+    uint64_t     proof = 0;
+    kv_status    s = kvi_lsm_scan_open(&scan, db, KVI_LSM_MANIFEST, r->manifest);
+    if (s == KV_NOT_FOUND) s = kvi_lsm_corrupt(db, "CURRENT names it, but it is missing", KVI_LSM_MANIFEST, r->manifest);
+    if (s == KV_END) s = kvi_lsm_corrupt(db, "the header is damaged", KVI_LSM_MANIFEST, r->manifest);
+    for (uint32_t records = 0; s == KV_OK; records++) {
+        s = kvi_lsm_scan_next(&scan);
+        if (s == KV_OK) {
+            s = kvi_lsm_apply(r, scan.payload);
+            if (s == KV_ERR_CORRUPT || s == KV_ERR_VERSION) s = kvi_lsm_fail_file(db, s, "a record", KVI_LSM_MANIFEST, r->manifest, scan.at);
+        } else if (s == KV_END && records == 0) s = kvi_lsm_corrupt(db, "it is empty", KVI_LSM_MANIFEST, r->manifest);
+        else if (s == KV_NOT_FOUND) {
+            s = kvi_lsm_scan_proof(&scan, scan.at, &proof);
+            if (s == KV_OK && (records == 0 || proof > scan.at)) s = kvi_lsm_fail_file(db, KV_ERR_CORRUPT, "a record is damaged", KVI_LSM_MANIFEST, r->manifest, scan.at);
+            if (s == KV_OK) { r->torn = true; r->clean = false; db->recovered_dropped += scan.size - scan.at; s = KV_END; }
+        }
+    }
+    kvi_lsm_scan_close(&scan);
+    if (s < 0) return s;
+    /* every table must be there; what is in it is checked when it is read */
+    for (size_t i = 0; i < kvi_lsm_found_count(r); i++) {
+        uint64_t number = kvi_lsm_found_tables(r)[i]->number;
+        size_t   low = 0, high = kvi_lsm_name_count(r);
+        while (low < high) {
+            size_t middle = (low + high) / 2;
+            if (kvi_lsm_names(r)[middle].number < number) low = middle + 1; else high = middle;
+        }
+        while (low < kvi_lsm_name_count(r) && kvi_lsm_names(r)[low].number == number && kvi_lsm_names(r)[low].kind != KVI_LSM_TABLE) low++;
+        if (low == kvi_lsm_name_count(r) || kvi_lsm_names(r)[low].number != number) return kvi_lsm_corrupt(db, "the manifest names it, but it is missing", KVI_LSM_TABLE, number);
+    }
+    db->version = kvi_lsm_version_new(db, kvi_lsm_found_tables(r), (uint32_t)kvi_lsm_found_count(r));
+    if (!db->version) return kvi_lsm_no_memory(db);
+    return kvi_lsm_version_valid(db->version) ? KV_OK : kvi_lsm_corrupt(db, "its tables overlap", KVI_LSM_MANIFEST, r->manifest);
+}
+
+/* ---- the logs ---- */
+
+/* Write a memtable to tables without telling the manifest: the caller does, with a new one. The
+   version of the store is changed; `old` is the one before, with its reference. */
+KVI_PRIVATE kv_status kvi_lsm_flush_aside(kv_lsm *db, kvi_lsm_memtable *m, kvi_lsm_version **old)
+{
+    kvi_lsm_job     *j = kvi_lsm_flush_plan(db, m);
+    kvi_lsm_version *version = NULL;
+    kv_status        s = KV_OK;
+    if (!j) return kvi_lsm_no_memory(db);
+    while (s == KV_OK) s = kvi_lsm_job_step(db, j);
+    if (s == KV_END) {
+        version = kvi_lsm_job_version(db, j);
+        s = version ? KV_OK : kvi_lsm_no_memory(db);
+    }
+    j->committed = s == KV_OK;
+    kvi_lsm_job_free(db, j, kvi_load_u32(&db->keep_files) != 0);
+    if (s < 0) return s;
+    kvi_mutex_lock(&db->mutex);
+    *old = db->version;
+    db->version = version;
+    db->flushes++;
+    kvi_mutex_unlock(&db->mutex);
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_recover_flush(kv_lsm *db)
+{
+    kvi_lsm_version  *old = NULL;
+    kvi_lsm_memtable *fresh = kvi_lsm_memtable_new(db, db->active);
+    kv_status         s = fresh ? KV_OK : kvi_lsm_no_memory(db);
+    if (s == KV_OK) s = kvi_lsm_flush_aside(db, db->active, &old);
+    if (s < 0) { if (fresh) kvi_lsm_memtable_free(db, fresh); return s; }
+    kvi_lsm_version_release(db, old);
+    kvi_lsm_memtable_release(db, db->active);
+    db->active = fresh;
+    return KV_OK;
+}
+
+/* Put one record of a log into the memtable. */
+KVI_PRIVATE kv_status kvi_lsm_replay_record(kvi_lsm_recovery *r, const kvi_lsm_scan *scan)
+{
+    kv_lsm        *db = r->db;
+    kvi_lsm_reader in = kvi_lsm_read_over(scan->payload.data, scan->payload.size);
+    uint64_t       sequence = scan->sequence;
+    uint32_t       count, i = 0;
+    uint8_t        op;
+    kv_slice       key, value;
+    if (scan->payload.size == 1 && in.at[0] == KVI_LSM_LOG_INGEST) {
+        if (sequence != r->sequence + 1) return KV_ERR_CORRUPT;
+        r->sequence = sequence;
+        return KV_OK;
+    }
+    if (scan->payload.size < 5 || in.at[0] != KVI_LSM_LOG_GROUP) return scan->payload.size && in.at[0] > KVI_LSM_LOG_INGEST ? KV_ERR_VERSION : KV_ERR_CORRUPT;
+    count = kvi_load_le32(in.at + 1);
+    in.at += 5;
+    if (sequence != r->sequence + 1) return KV_ERR_CORRUPT;
+    if (!kvi_lsm_memtable_reserve(db, db->active, kvi_lsm_entries_bound(count < scan->payload.size ? count : scan->payload.size, scan->payload.size, 0))) return kvi_lsm_no_memory(db);
+    for (; i < count && kvi_lsm_read_op(&in, &op, &key, &value); i++) kvi_lsm_memtable_insert(db->active, op, key, value, sequence++);
+    if (i != count || in.at != in.end || count == 0) return KV_ERR_CORRUPT;
+    r->sequence = sequence - 1;
+    db->recovered_records++;
+    db->active->last_sequence = r->sequence;
+    return KV_OK;
+}
+
+/* Is there a sign in the logs from `i` on that what comes before them was on stable storage whole? */
+KVI_PRIVATE kv_status kvi_lsm_later_proof(kvi_lsm_recovery *r, size_t i, bool *proof)
+{
+    const kvi_lsm_name *names = kvi_lsm_names(r);
+    bool                first = true;
+    *proof = false;
+    for (; i < kvi_lsm_name_count(r) && !*proof; i++) {
+        kvi_lsm_scan scan;
+        kv_status    s;
+        if (names[i].kind != KVI_LSM_LOG) continue;
+        if (names[i].number <= r->durable_log) { *proof = true; break; }
+        s = kvi_lsm_scan_open(&scan, r->db, KVI_LSM_LOG, names[i].number);
+        if (s == KV_OK) {
+            if (first && (scan.header.flags & 1)) *proof = true;
+            while ((s = kvi_lsm_scan_next(&scan)) == KV_OK) {}
+            if (scan.durable_seen) *proof = true;
+            if (s == KV_NOT_FOUND) { uint64_t found; s = kvi_lsm_scan_proof(&scan, scan.at, &found); if (s == KV_OK && found) *proof = true; }
+        }
+        kvi_lsm_scan_close(&scan);
+        if (s < 0) return s;
+        first = false;
+    }
+    return KV_OK;
+}
+
+/* Replay one log. KV_OK: whole; KV_END: it is torn at a place where a crash may tear, or does not
+   follow on what was replayed. */
+KVI_PRIVATE kv_status kvi_lsm_replay_log(kvi_lsm_recovery *r, kvi_lsm_name *name)
+{
+    kv_lsm      *db = r->db;
+    kvi_lsm_scan scan;
+    uint64_t     proof = 0;
+    bool         before_durable = false;
+    kv_status    s = kvi_lsm_scan_open(&scan, db, KVI_LSM_LOG, name->number);
+    if (s == KV_OK && ((r->last_log && scan.header.b != r->last_log) || scan.header.a != r->sequence)) {
+        before_durable = scan.header.flags & 1;
+        s = KV_END;
+    }
+    if (s == KV_END || s == KV_NOT_FOUND) {                 /* nothing of it can be used */
+        s = before_durable || name->number <= r->durable_log ? kvi_lsm_corrupt(db, "the header is damaged, or a log before it is missing", KVI_LSM_LOG, name->number) : KV_OK;
+        if (s == KV_OK) s = kvi_lsm_scan_proof(&scan, 0, &proof);
+        if (s == KV_OK && proof) s = kvi_lsm_corrupt(db, "the header is damaged, or a log before it is missing", KVI_LSM_LOG, name->number);
+        if (s == KV_OK) { db->recovered_dropped += scan.size; s = KV_END; }
+        kvi_lsm_scan_close(&scan);
+        return s;
+    }
+    while (s == KV_OK) {
+        s = kvi_lsm_scan_next(&scan);
+        if (s == KV_OK) {
+            s = kvi_lsm_replay_record(r, &scan);
+            if (s == KV_ERR_CORRUPT || s == KV_ERR_VERSION) s = kvi_lsm_fail_file(db, s, "a record does not follow on the one before", KVI_LSM_LOG, name->number, scan.at);
+        }
+        if (s == KV_OK && !db->options.read_only && !KVI_MUTANT(KVI_MUTANT_TAIL_REUSE) && !KVI_MUTANT(KVI_MUTANT_PAGE_CACHE)
+            && kvi_peek_size(&db->active->used_bytes) >= db->options.memtable_bytes) s = kvi_lsm_recover_flush(db);
+    }
+    if (s == KV_NOT_FOUND) {
+        s = kvi_lsm_scan_proof(&scan, scan.at, &proof);
+        if (s == KV_OK && proof > scan.at) s = kvi_lsm_fail_file(db, KV_ERR_CORRUPT, "a record is damaged", KVI_LSM_LOG, name->number, scan.at);
+        if (s == KV_OK) {
+            db->recovered_dropped += scan.size - scan.at;
+            r->last_log = name->number;
+            s = KV_END;
+        }
+    } else if (s == KV_END) { r->last_log = name->number; s = KV_OK; }
+    if (s == KV_OK && r->clean && scan.size != r->clean_length) s = kvi_lsm_corrupt(db, "it is not as long as when it was closed", KVI_LSM_LOG, name->number);
+    kvi_lsm_scan_close(&scan);
+    return s;
+}
+KVI_PRIVATE kv_status kvi_lsm_replay(kvi_lsm_recovery *r)
+{
+    kv_lsm       *db = r->db;
+    kvi_lsm_name *names = kvi_lsm_names(r);
+    size_t        i, count = kvi_lsm_name_count(r);
+    bool          proof, seen_durable = false;
+    kv_status     s = KV_OK;
+    r->sequence = r->flushed;
+    for (i = 0; i < count && s == KV_OK; i++) {
+        if (names[i].kind != KVI_LSM_LOG || names[i].number < r->log_number) continue;
+        if (r->clean && names[i].number > r->clean_log) break;
+        if (names[i].number >= r->durable_log) seen_durable = true;
+        s = kvi_lsm_replay_log(r, &names[i]);
+        if (s != KV_END) continue;
+        /* torn here: what is behind it cannot be used, and must not say that this was durable */
+        names[i].torn = r->torn = true;
+        s = kvi_lsm_later_proof(r, i + 1, &proof);
+        if (s == KV_OK && proof) s = kvi_lsm_corrupt(db, "it is damaged: later logs were written after it was on stable storage", KVI_LSM_LOG, names[i].number);
+        if (s < 0) return s;
+        for (i++; i < count; i++) if (names[i].kind == KVI_LSM_LOG) { names[i].torn = true; }
+        break;
+    }
+    if (s < 0) return s;
+    if (r->durable_log >= r->log_number && !seen_durable) return kvi_lsm_corrupt(db, "it is missing", KVI_LSM_LOG, r->durable_log);
+    if (r->clean && (r->torn || r->last_log != r->clean_log || r->sequence != r->last_sequence))
+        return kvi_lsm_corrupt(db, "it was closed cleanly, but does not hold what it did then", KVI_LSM_LOG, r->clean_log);
+    return KV_OK;
+}
+
+/* ---- the new state on the disk ---- */
+
+/* Move a file to lost/. What cannot be moved stays where it is, which harms nothing. */
+KVI_PRIVATE void kvi_lsm_set_aside(kv_lsm *db, int kind, uint64_t number)
+{
+    kvi_text  from, to;
+    kv_status s;
+    kvi_mutex_lock(&db->files);
+    to = kvi_lsm_path(db, 1);
+    kvi_text_add(&to, "lost");
+    (void)db->io->make_dir(db->io->user, db->names[1]);
+    kvi_text_char(&to, '/');
+    kvi_lsm_text_file(&to, kind, number);
+    from = kvi_lsm_path(db, 0);
+    kvi_lsm_text_file(&from, kind, number);
+    s = db->io->rename(db->io->user, db->names[0], db->names[1]);
+    if (s == KV_OK) kvi_lsm_note(db, KV_OK, db->names[1]);
+    kvi_mutex_unlock(&db->files);
+}
+/* Files that are no longer of the store: removed where everything is accounted for, else set aside. */
+KVI_PRIVATE void kvi_lsm_tidy(kvi_lsm_recovery *r)
+{
+    kv_lsm *db = r->db;
+    for (size_t i = 0; i < kvi_lsm_name_count(r); i++) {
+        const kvi_lsm_name *n = &kvi_lsm_names(r)[i];
+        bool                aside = r->torn;
+        if (n->kind == KVI_LSM_TABLE) {
+            bool live = false;
+            for (uint32_t k = 0; k < db->version->count && !live; k++) live = db->version->tables[k]->number == n->number;
+            if (live) continue;
+        } else if (n->kind == KVI_LSM_LOG) {
+            if (n->number >= db->log_number) continue;      /* ours, or a mutant's */
+            aside = n->torn;
+        } else if (n->number == db->manifest.number) continue;
+        if (aside) kvi_lsm_set_aside(db, n->kind, n->number); else kvi_lsm_remove_file(db, n->kind, n->number);
+    }
+    (void)kvi_lsm_remove_named(db, "CURRENT.tmp");
+}
+/* The mutant that goes on appending to the last log it found. */
+KVI_PRIVATE kv_status kvi_lsm_reuse_log(kv_lsm *db, uint64_t number)
+{
+    kvi_lsm_log *log = (kvi_lsm_log *)kvi_alloc_zero(&db->options.allocator, sizeof *log);
+    if (!log) return KV_ERR_NO_MEMORY;
+    log->refs = 1;
+    log->number = number;
+    db->active->log = db->log = log;
+    if (kvi_lsm_open_file(db, KVI_LSM_LOG, number, KV_OPEN_WRITE, &log->file) != KV_OK) return KV_ERR_IO;
+    return db->io->size(db->io->user, log->file, &log->size);
+}
+
+/* Everything found goes into new files:
+   1. what was replayed into tables    2. a new log, its header on stable storage
+   3. a new manifest and CURRENT       4. the old files go, or to lost/
+   Crash before 3: the old store, and some unknown files. After: the new one, and some old files. */
+KVI_PRIVATE kv_status kvi_lsm_renew(kvi_lsm_recovery *r)
+{
+    kv_lsm      *db = r->db;
+    kvi_lsm_log *log;
+    bool         keep_logs = false;
+    kv_status    s = KV_OK;
+
+    /* 1. */
+    if (KVI_MUTANT(KVI_MUTANT_TAIL_REUSE) && r->last_log) keep_logs = true;
+    if (KVI_MUTANT(KVI_MUTANT_PAGE_CACHE) && !r->torn && r->last_log) keep_logs = true;
+    if (db->active->count && !keep_logs) s = kvi_lsm_recover_flush(db);
+    if (s < 0) return s;
+    if (KVI_MUTANT(KVI_MUTANT_LOG_REMOVE))
+        for (size_t i = 0; i < kvi_lsm_name_count(r); i++) if (kvi_lsm_names(r)[i].kind == KVI_LSM_LOG) kvi_lsm_remove_file(db, KVI_LSM_LOG, kvi_lsm_names(r)[i].number);
+
+    /* 2. */
+    if (KVI_MUTANT(KVI_MUTANT_TAIL_REUSE) && r->last_log) s = kvi_lsm_reuse_log(db, r->last_log);
+    else {
+        s = kvi_lsm_log_new(db, r->sequence, r->last_log, true, &log);
+        if (s < 0) return s;
+        db->active->log = db->log = log;
+        s = kvi_lsm_sync_file(db, log->file);
+        if (s < 0) return kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE);
+    }
+    if (s < 0) return s;
+    db->active->log_chain = r->sequence;
+    if (!keep_logs) {
+        db->log_number = db->log->number;
+        db->flushed_sequence = r->sequence;
+        kvi_store_u64(&db->durable_log, db->log->number);
+    } else { db->log_number = r->log_number; db->flushed_sequence = r->flushed; }
+
+    db->manifest.number = r->manifest;
+    /* 3.; the directory is synced in it, after which the log's name is durable too */
+    s = kvi_lsm_manifest_new(db);
+    if (s < 0) return s;
+    db->log->durable = db->log->size;
+
+    /* 4. */
+    kvi_lsm_tidy(r);
+    return KV_OK;
+}
+
+KVI_PRIVATE void kvi_lsm_recovery_free(kvi_lsm_recovery *r)
+{
+    for (size_t i = 0; i < kvi_lsm_found_count(r); i++) kvi_lsm_table_release(r->db, kvi_lsm_found_tables(r)[i]);
+    kv_buf_free(&r->tables);
+    kv_buf_free(&r->names);
+}
+
+/* CURRENT, whole. KV_NOT_FOUND: there is none. */
+KVI_PRIVATE kv_status kvi_lsm_read_current(kv_lsm *db, uint64_t *manifest)
+{
+    char      text[256];
+    uint64_t  size = 0;
+    kv_file  *file = NULL;
+    kvi_text  t;
+    kv_status s;
+    kvi_mutex_lock(&db->files);
+    t = kvi_lsm_path(db, 0);
+    kvi_text_add(&t, "CURRENT");
+    s = db->io->open(db->io->user, db->names[0], 0, &file);
+    kvi_mutex_unlock(&db->files);
+    if (s != KV_OK) return s < 0 ? kvi_error_set(&db->error, s, "cannot open CURRENT") : s;
+    s = db->io->size(db->io->user, file, &size);
+    if (s == KV_OK && size > sizeof text) s = KV_ERR_CORRUPT;
+    if (s == KV_OK) s = kvi_lsm_read_at(db, file, 0, text, (size_t)size);
+    (void)db->io->close(db->io->user, file);
+    if (s == KV_OK) s = kvi_lsm_current_parse(text, (size_t)size, db->id, manifest);
+    return s < 0 ? kvi_error_set(&db->error, s, s == KV_ERR_VERSION ? "CURRENT is of a newer format" : s == KV_ERR_CORRUPT ? "CURRENT is damaged" : "cannot read CURRENT") : s;
+}
+
+/* Without CURRENT: is it a store that lost it (a table, or a log with records), or what is left of one
+   that was never complete? */
+KVI_PRIVATE kv_status kvi_lsm_check_leftovers(kvi_lsm_recovery *r)
+{
+    for (size_t i = 0; i < kvi_lsm_name_count(r); i++) {
+        const kvi_lsm_name *n = &kvi_lsm_names(r)[i];
+        kv_file            *file;
+        uint64_t            size = 0;
+        kv_status           s;
+        if (n->kind == KVI_LSM_MANIFEST) continue;
+        if (n->kind == KVI_LSM_LOG) {
+            s = kvi_lsm_open_file(r->db, KVI_LSM_LOG, n->number, 0, &file);
+            if (s == KV_OK) { s = r->db->io->size(r->db->io->user, file, &size); (void)r->db->io->close(r->db->io->user, file); }
+            if (s < 0) return s;
+            if (size <= KVI_LSM_HEADER_SIZE) continue;
+        }
+        return kvi_error_set(&r->db->error, KV_ERR_CORRUPT, "CURRENT is missing, but there are tables or logs: kv_lsm_repair makes a store of them");
+    }
+    return KV_OK;
+}
+
+/* Open the store's files; the directory is there and locked. */
+KVI_PRIVATE kv_status kvi_lsm_recover(kv_lsm *db)
+{
+    kvi_lsm_recovery r;
+    uint64_t         random[2];
+    kv_status        s;
+    memset(&r, 0, sizeof r);
+    r.db = db;
+    r.names.allocator = r.tables.allocator = db->options.allocator;
+    s = kvi_lsm_list(&r);
+    if (s == KV_OK) s = kvi_lsm_read_current(db, &r.manifest);
+    if (s == KV_OK && db->options.create_only) s = KV_EXISTS;
+    if (s == KV_NOT_FOUND) {
+        s = kvi_lsm_check_leftovers(&r);
+        if (s == KV_OK && (db->options.must_exist || db->options.read_only)) s = KV_NOT_FOUND;
+        (void)kvi_random_u64(&random[0], db);
+        (void)kvi_random_u64(&random[1], &r);
+        memcpy(db->id, random, 16);
+        if (s == KV_OK && !(db->version = kvi_lsm_version_new(db, NULL, 0))) s = kvi_lsm_no_memory(db);
+    } else if (s == KV_OK) s = kvi_lsm_read_manifest(&r);
+    db->hash_seed = kvi_load_le64(db->id) ^ kvi_load_le64(db->id + 8);
+    db->next_number = r.greatest_number + 1 > r.next_number ? r.greatest_number + 1 : r.next_number;
+    if (db->next_number == 0) db->next_number = 1;
+    if (KVI_MUTANT(KVI_MUTANT_NUMBER_REUSE)) db->next_number = 1;
+    if (s == KV_OK) {
+        db->visible = r.last_sequence;
+        db->active = kvi_lsm_memtable_new(db, NULL);
+        s = db->active ? KV_OK : kvi_lsm_no_memory(db);
+    }
+    if (s == KV_OK && r.manifest) s = kvi_lsm_replay(&r);
+    if (s == KV_OK) {
+        db->sequence = r.sequence;
+        if (KVI_MUTANT(KVI_MUTANT_SEQUENCE_LOST)) db->sequence = 0;
+        kvi_store_u64(&db->visible, db->sequence);
+        if (!db->options.read_only) s = kvi_lsm_renew(&r);
+        else { db->log_number = r.log_number; db->flushed_sequence = r.flushed; }
+    }
+    kvi_lsm_recovery_free(&r);
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>cursor   the entries of one moment, in both directions
+
+   Forward, the sources stand on or behind the current key, and the entry is shown where it lies.
+   Backward, all of them stand before the current key, because the versions of a key come oldest
+   first and the newest visible one has to be found; its key is copied, its block held.              */
+
+typedef struct kvi_lsm_cursor {
+    kv_iter        iter;
+    kv_lsm        *db;
+    kvi_lsm_view  *view;
+    uint64_t       sequence;
+    bool           backward;
+    kvi_lsm_merge  merge;
+    kv_buf         key;
+    kvi_lsm_block *value_block;             /* backward: what the value lies in */
+} kvi_lsm_cursor;
+
+KVI_PRIVATE void kvi_lsm_cursor_stop(kvi_lsm_cursor *c, kv_status s) { c->iter.valid = false; c->iter.status = s; }
+
+/* All sources behind the key that `least` stands on. */
+KVI_INLINE void kvi_lsm_cursor_skip(kvi_lsm_cursor *c)
+{
+    kvi_lsm_merge  *m = &c->merge;
+    kvi_lsm_source *s = m->least;
+    bool            pick = false;
+    if (m->second && KVI_UNLIKELY(kv_equal(m->second->key, s->key))) {
+        for (uint32_t i = 0; i < m->count; i++) {
+            kvi_lsm_source *t = &m->sources[i];
+            if (t != s) while (t->valid && kv_equal(t->key, s->key)) kvi_lsm_source_next(t);
+        }
+        pick = true;
+    }
+    if (s->memtable) {
+        kv_slice key = s->key;                              /* of the entry, which stays */
+        do kvi_lsm_source_next(s); while (s->valid && kv_equal(s->key, key));
+    } else if (KVI_UNLIKELY(s->page->flags & KVI_LSM_REPEATS)) {
+        if (kv_buf_assign(&c->key, s->key) < 0) { s->valid = false; s->status = kvi_lsm_no_memory(c->db); }
+        else do kvi_lsm_source_next(s); while (s->valid && kv_equal(s->key, kv_buf_slice(&c->key)));
+    } else kvi_lsm_source_next(s);
+    if (KVI_LIKELY(!pick && s->valid && (!m->second || kvi_lsm_source_before(s, m->second)))) return;
+    kvi_lsm_merge_pick(m);
+}
+/* The first visible entry from where the merge stands. */
+KVI_INLINE void kvi_lsm_cursor_settle(kvi_lsm_cursor *c)
+{
+    kvi_lsm_merge *m = &c->merge;
+    while (m->least) {
+        kvi_lsm_source *s = m->least;
+        if (KVI_UNLIKELY(s->sequence > c->sequence)) { kvi_lsm_merge_next(m); continue; }
+        if (KVI_LIKELY(!s->deleted)) {
+            c->iter.key = s->key;
+            c->iter.value = kvi_lsm_source_value(s);
+            c->iter.valid = true;
+            return;
+        }
+        kvi_lsm_cursor_skip(c);
+    }
+    kvi_lsm_cursor_stop(c, m->status);
+}
+/* The last visible entry before where the sources stand, which is before the current key. */
+KVI_PRIVATE void kvi_lsm_cursor_settle_back(kvi_lsm_cursor *c)
+{
+    kvi_lsm_merge *m = &c->merge;
+    for (;;) {
+        kvi_lsm_source *last = NULL;
+        uint64_t        newest = 0;
+        bool            found = false, deleted = false;
+        for (uint32_t i = 0; i < m->count; i++) {
+            kvi_lsm_source *s = &m->sources[i];
+            if (!s->valid && s->status < 0) { kvi_lsm_cursor_stop(c, s->status); return; }
+            if (s->valid && (!last || kvi_compare(s->key, last->key) > 0)) last = s;
+        }
+        if (!last) { kvi_lsm_cursor_stop(c, KV_OK); return; }
+        if (kv_buf_assign(&c->key, last->key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }
+        for (uint32_t i = 0; i < m->count; i++) {
+            kvi_lsm_source *s = &m->sources[i];
+            for (; s->valid && kv_equal(s->key, kv_buf_slice(&c->key)); kvi_lsm_source_prev(s)) {
+                if (s->sequence > c->sequence || (found && s->sequence < newest)) continue;
+                found = true;
+                newest = s->sequence;
+                deleted = s->deleted;
+                c->iter.value = kvi_lsm_source_value(s);
+                kvi_lsm_block_release(c->db, c->value_block);
+                c->value_block = s->memtable ? NULL : s->block;
+                if (c->value_block) kvi_add_u32(&c->value_block->refs, 1);
+            }
+        }
+        if (!found || deleted) continue;
+        c->iter.key = kv_buf_slice(&c->key);
+        c->iter.valid = true;
+        return;
+    }
+}
+
+KVI_PRIVATE bool kvi_lsm_cursor_forked(kvi_lsm_cursor *c)
+{
+    if (KVI_LIKELY(c->db->fork_count == kvi_fork_count())) return false;
+    kvi_lsm_cursor_stop(c, KV_ERR_INVALID);
+    return true;
+}
+KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
+    if (kvi_lsm_cursor_forked(c)) return;
+    if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }    /* it may lie in a block that goes */
+    c->backward = false;
+    kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
+    kvi_lsm_cursor_settle(c);
+}
+KVI_PRIVATE void kvi_lsm_cursor_seek_before(kv_iter *i, kv_slice key)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
+    if (kvi_lsm_cursor_forked(c)) return;
+    if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }
+    c->backward = true;
+    for (uint32_t k = 0; k < c->merge.count; k++) kvi_lsm_source_seek_before(&c->merge.sources[k], kv_buf_slice(&c->key));
+    kvi_lsm_cursor_settle_back(c);
+}
+KVI_PRIVATE void kvi_lsm_cursor_last(kv_iter *i)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
+    if (kvi_lsm_cursor_forked(c)) return;
+    c->backward = true;
+    for (uint32_t k = 0; k < c->merge.count; k++) kvi_lsm_source_last(&c->merge.sources[k]);
+    kvi_lsm_cursor_settle_back(c);
+}
+KVI_PRIVATE void kvi_lsm_cursor_next(kv_iter *i)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
+    if (kvi_lsm_cursor_forked(c)) return;
+    if (KVI_UNLIKELY(c->backward)) {                        /* all sources back to the current key */
+        c->backward = false;
+        kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
+        while (c->merge.least && kv_equal(c->merge.least->key, kv_buf_slice(&c->key))) kvi_lsm_merge_next(&c->merge);
+    } else kvi_lsm_cursor_skip(c);
+    kvi_lsm_cursor_settle(c);
+}
+KVI_PRIVATE void kvi_lsm_cursor_prev(kv_iter *i)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
+    if (kvi_lsm_cursor_forked(c)) return;
+    if (!c->backward) { kvi_lsm_cursor_seek_before(i, c->iter.key); return; }
+    kvi_lsm_cursor_settle_back(c);
+}
+KVI_PRIVATE void kvi_lsm_cursor_close(kv_iter *i)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
+    kv_lsm         *db = c->db;
+    if (db->fork_count != kvi_fork_count()) return;         /* the memory goes with the process */
+    kvi_lsm_merge_close(db, &c->merge);
+    kvi_lsm_block_release(db, c->value_block);
+    kv_buf_free(&c->key);
+    kvi_lsm_view_release(db, c->view);
+    kvi_free(&db->options.allocator, c, sizeof *c);
+}
+static const kv_iter_ops kvi_lsm_cursor_ops = {
+    kvi_lsm_cursor_seek, kvi_lsm_cursor_seek_before, kvi_lsm_cursor_last, kvi_lsm_cursor_next, kvi_lsm_cursor_prev, NULL, kvi_lsm_cursor_close
+};
+
+KVI_PRIVATE kv_status kvi_lsm_cursor_new(kv_lsm *db, uint64_t sequence, kv_iter **iter)
+{
+    kvi_lsm_cursor *c = (kvi_lsm_cursor *)kvi_alloc_zero(&db->options.allocator, sizeof *c);
+    kvi_lsm_view   *view;
+    uint32_t        k = 0;
+    if (!c) return kvi_lsm_no_memory(db);
+    c->view = view = kvi_lsm_view_get(db);                  /* before the sequence: the view holds all of it then */
+    c->sequence = sequence == KVI_LSM_NO_SEQUENCE ? kvi_load_u64(&db->visible) : sequence;
+    c->db = db;
+    c->iter.ops = &kvi_lsm_cursor_ops;
+    c->iter.store = &db->store;
+    c->iter.allocator = c->key.allocator = db->options.allocator;
+    c->merge.sources = (kvi_lsm_source *)kvi_alloc(&db->options.allocator, (1 + view->frozen_count + view->version->run_count) * sizeof *c->merge.sources);
+    if (!c->merge.sources) {
+        kvi_lsm_cursor_close(&c->iter);
+        return kvi_lsm_no_memory(db);
+    }
+    kvi_lsm_source_memtable(&c->merge.sources[k++], db, view->active);
+    for (uint32_t i = 0; i < view->frozen_count; i++) kvi_lsm_source_memtable(&c->merge.sources[k++], db, view->frozen[i]);
+    for (uint32_t r = 0; r < view->version->run_count; r++) {
+        const kvi_lsm_run *run = &view->version->runs[r];
+        kvi_lsm_source_tables(&c->merge.sources[k++], db, view->version->tables + run->first, run->count, false);
+    }
+    c->merge.count = k;
+    *iter = &c->iter;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_cursor_open(kv_lsm *db, uint64_t sequence, const kv_range *range, kv_iter **iter)
+{
+    kv_status s = kvi_lsm_cursor_new(db, sequence, iter);
+    if (s < 0) return s;
+    s = kv_iter_start(*iter, range);
+    if (s < 0) { kv_iter_close(*iter); *iter = NULL; }
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>api   public functions: check arguments, call what is above                                   */
+
+/* ---- options ---- */
+
+KVI_LSM_DEFINE kv_lsm_options kv_lsm_default(void)
+{
+    kv_lsm_options o;
+    memset(&o, 0, sizeof o);
+    o.memtable_bytes = 4u << 20;
+    o.cache_bytes = 64u << 20;
+    o.block_bytes = 16u << 10;
+    o.codec = kv_codec_supported(KV_CODEC_ZSTD) ? KV_CODEC_ZSTD : kv_codec_supported(KV_CODEC_LZ4) ? KV_CODEC_LZ4 : KV_CODEC_NONE;
+    o.level = o.codec == KV_CODEC_ZSTD ? 1 : 0;
+    o.bloom_fp_rate = 0.01;
+    o.sync = KV_SYNC_BATCH;
+    o.l0_trigger = 4;
+    o.l1_bytes = 64u << 20;
+    o.level_ratio = 10;
+    o.table_bytes = 8u << 20;
+    o.open_files = 256;
+    o.io = kv_io_default();
+    return o;
+}
+KVI_LSM_DEFINE kv_lsm_options kv_lsm_low_memory(void)
+{
+    kv_lsm_options o = kv_lsm_default();
+    o.memtable_bytes = 1u << 20;
+    o.cache_bytes = KV_NONE;
+    o.bloom_fp_rate = KV_NO_BLOOM;
+    o.codec = kv_codec_supported(KV_CODEC_LZ4) ? KV_CODEC_LZ4 : KV_CODEC_NONE;
+    o.level = 0;
+    o.table_bytes = 4u << 20;
+    o.open_files = 32;
+    return o;
+}
+KVI_LSM_DEFINE kv_lsm_options kv_lsm_high_performance(void)
+{
+    kv_lsm_options o = kv_lsm_default();
+    o.memtable_bytes = 64u << 20;
+    o.cache_bytes = (size_t)512 << 20;
+    o.codec = kv_codec_supported(KV_CODEC_LZ4) ? KV_CODEC_LZ4 : o.codec;
+    o.level = 0;
+    o.l1_bytes = UINT64_C(256) << 20;
+    o.table_bytes = 32u << 20;
+    return o;
+}
+
+/* Fill in what is 0; *what names an option that is wrong. */
+KVI_PRIVATE kv_status kvi_lsm_resolve(const kv_lsm_options *given, kv_lsm_options *o, const char **what)
+{
+    kv_lsm_options d = kv_lsm_default();
+    bool           fixed_level = given && given->codec != KV_CODEC_DEFAULT;
+    *what = "";
+    if (!given) { *o = d; }
+    else {
+        *o = *given;
+        if (!o->memtable_bytes) o->memtable_bytes = d.memtable_bytes;
+        if (!o->cache_bytes) o->cache_bytes = d.cache_bytes;
+        if (!o->block_bytes) o->block_bytes = d.block_bytes;
+        if (o->codec == KV_CODEC_DEFAULT) o->codec = d.codec;
+        if (!fixed_level && !o->level) o->level = d.level;
+        if (o->codec == KV_CODEC_ZSTD && !o->level) o->level = 1;
+        if (!(o->bloom_fp_rate < 0) && !(o->bloom_fp_rate > 0)) o->bloom_fp_rate = d.bloom_fp_rate;
+        if (o->sync == KV_SYNC_DEFAULT) o->sync = d.sync;
+        if (!o->l0_trigger) o->l0_trigger = d.l0_trigger;
+        if (!o->l1_bytes) o->l1_bytes = d.l1_bytes;
+        if (!o->level_ratio) o->level_ratio = d.level_ratio;
+        if (!o->table_bytes) o->table_bytes = d.table_bytes;
+        if (!o->open_files) o->open_files = d.open_files;
+        if (!o->io) o->io = d.io;
+    }
+    if (!KVI_THREADS) o->no_background = true;
+    if (o->memtable_bytes < 4096 || (uint64_t)o->memtable_bytes > UINT64_C(2) << 30) *what = "memtable_bytes is not 4 KiB to 2 GiB";
+    else if (o->block_bytes < 64 || o->block_bytes > 16u << 20) *what = "block_bytes is not 64 bytes to 16 MiB";
+    else if (o->codec < KV_CODEC_NONE || o->codec > KV_CODEC_ZSTD) *what = "codec is none that there is";
+    else if (o->bloom_fp_rate >= 1 || (o->bloom_fp_rate < 0 && o->bloom_fp_rate != KV_NO_BLOOM)) *what = "bloom_fp_rate is not between 0 and 1, nor KV_NO_BLOOM";
+    else if (o->sync < KV_SYNC_NONE || o->sync > KV_SYNC_WRITE) *what = "sync is none that there is";
+    else if (o->style != KV_LSM_LEVELED && o->style != KV_LSM_TIERED) *what = "style is none that there is";
+    else if (o->l0_trigger < 2 || o->l0_trigger > 1000) *what = "l0_trigger is not 2 to 1,000";
+    else if (o->level_ratio < 2 || o->level_ratio > 1000) *what = "level_ratio is not 2 to 1,000";
+    else if (o->table_bytes < 1024) *what = "table_bytes is less than 1 KiB";
+    else if (o->create_only && (o->must_exist || o->read_only)) *what = "create_only together with must_exist or read_only";
+    if (**what) return KV_ERR_INVALID;
+    if (!o->io) { *what = "there are no files on this system: give an io"; return KV_ERR_UNSUPPORTED; }
+    if (!kv_codec_supported(o->codec)) { *what = "the codec is not compiled in"; return KV_ERR_UNSUPPORTED; }
+    return KV_OK;
+}
+
+/* Bits a key and probes for a rate of false answers. A line of 512 bits costs some 10 % more bits than
+   one large filter would, and the rate is exp(-bits * ln 2 ^ 2) in the ideal. */
+KVI_PRIVATE void kvi_lsm_filter_size(kv_lsm *db)
+{
+    double   rate = db->options.bloom_fp_rate, bits = 0, left = 1;
+    uint32_t probes;
+    if (rate < 0) return;
+    while (left > rate && bits < 32) { bits += 0.125; left *= 0.941712; }   /* e ^ (-ln 2 ^ 2 / 8) */
+    bits *= 1.05 + bits / 200;
+    probes = (uint32_t)(bits * 0.62 + 0.5);
+    db->filter_bits_x16 = (uint32_t)(bits * 16);
+    db->filter_probes = probes < 1 ? 1 : probes > 12 ? 12 : probes;
+}
+
+/* ---- open and close ---- */
+
+KVI_PRIVATE const kv_store_ops *kvi_lsm_store_ops(void);
+
+KVI_PRIVATE void kvi_lsm_free(kv_lsm *db)
+{
+    kv_allocator a = db->options.allocator;
+    kvi_lsm_job_free(db, db->flush_job, true);
+    kvi_lsm_job_free(db, db->merge_job, true);
+    kvi_lsm_view_release(db, db->view);
+    kvi_lsm_memtable_release(db, db->active);
+    for (uint32_t i = 0; i < db->frozen_count; i++) kvi_lsm_memtable_release(db, db->frozen[i]);
+    kvi_lsm_version_release(db, db->version);
+    kvi_lsm_cache_close(db);
+    kv_compressor_close(db->compressor);
+    while (db->snapshots.next && db->snapshots.next != &db->snapshots) {
+        kv_snapshot *s = db->snapshots.next;
+        db->snapshots.next = s->next;
+        kvi_free(&a, s, sizeof *s);
+    }
+    for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) kv_buf_free(&db->merge_pointers[i]);
+    kv_buf_free(&db->edit);
+    kv_buf_free(&db->record);
+    if (db->manifest.file) (void)db->io->close(db->io->user, db->manifest.file);
+    if (db->lock) (void)db->io->unlock(db->io->user, db->lock);
+    kvi_free(&a, db->open_tables, db->options.open_files * sizeof *db->open_tables);
+    kvi_free(&a, db->path, db->path_size);
+    kvi_free(&a, db->names[0], db->names_size);
+    kvi_free(&a, db->names[1], db->names_size);
+    kvi_mutex_destroy(&db->work);
+    kvi_mutex_destroy(&db->mutex);
+    kvi_mutex_destroy(&db->files);
+    kvi_cond_destroy(&db->work_wanted);
+    kvi_cond_destroy(&db->work_done);
+    kvi_free(&a, db, sizeof *db);
+}
+
+/* The object, without files. NULL: no memory. */
+KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
+{
+    kv_lsm *db = (kv_lsm *)kvi_alloc_zero(&o->allocator, sizeof *db);
+    kv_compress_options packing;
+    if (!db) return NULL;
+    if (!kvi_mutex_init(&db->work) || !kvi_mutex_init(&db->mutex) || !kvi_mutex_init(&db->files) || !kvi_cond_init(&db->work_wanted) || !kvi_cond_init(&db->work_done)) {
+        kvi_free(&o->allocator, db, sizeof *db);            /* five of them failing one by one is not worth five labels: nothing was taken from memory */
+        return NULL;
+    }
+    db->options = *o;
+    db->options.error_text = NULL;
+    db->io = o->io;
+    db->store.ops = kvi_lsm_store_ops();
+    db->store.name = "lsm";
+    db->store.caps = KV_CAP_ORDERED | KV_CAP_DURABLE | KV_CAP_THREADS | (o->read_only ? 0u : (uint32_t)KV_CAP_WRITE);
+    db->fork_count = kvi_fork_count();
+    db->writers_end = &db->writers;
+    db->snapshots.next = db->snapshots.prev = &db->snapshots;
+    db->edit.allocator = db->record.allocator = o->allocator;
+    for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) db->merge_pointers[i].allocator = o->allocator;
+    db->path_size = strlen(path) + 1;
+    db->names_size = db->path_size + 48;
+    db->path = (char *)kvi_alloc(&o->allocator, db->path_size);
+    db->names[0] = (char *)kvi_alloc(&o->allocator, db->names_size);
+    db->names[1] = (char *)kvi_alloc(&o->allocator, db->names_size);
+    db->open_tables = (kvi_lsm_table **)kvi_alloc(&o->allocator, o->open_files * sizeof *db->open_tables);
+    memset(&packing, 0, sizeof packing);
+    packing.allocator = o->allocator;
+    packing.codec = o->codec;
+    packing.level = o->level;
+    if (db->path) memcpy(db->path, path, db->path_size);
+    if (!db->path || !db->names[0] || !db->names[1] || !db->open_tables || kvi_lsm_cache_open(db) < 0 || kv_compressor_open(&packing, &db->compressor) < 0) {
+        kvi_lsm_free(db);
+        return NULL;
+    }
+    kvi_lsm_filter_size(db);
+    return db;
+}
+
+/* Sync the directory that the store's directory lies in, so that its name is durable. */
+KVI_PRIVATE kv_status kvi_lsm_sync_parent(kv_lsm *db)
+{
+    size_t    size = strlen(db->path);
+    kv_status s;
+    while (size > 1 && db->path[size - 1] == '/') size--;
+    while (size > 0 && db->path[size - 1] != '/') size--;
+    while (size > 1 && db->path[size - 1] == '/') size--;
+    kvi_mutex_lock(&db->files);
+    if (size) memcpy(db->names[0], db->path, size); else db->names[0][size++] = '.';
+    db->names[0][size] = 0;
+    s = db->io->sync_dir(db->io->user, db->names[0]);
+    kvi_mutex_unlock(&db->files);
+    return s < 0 && s != KV_ERR_UNSUPPORTED ? kvi_error_set(&db->error, s, "cannot sync the parent directory") : KV_OK;
+}
+
+KVI_PRIVATE kv_status kvi_lsm_lock(kv_lsm *db)
+{
+    uint64_t  holder = 0;
+    kvi_text  t;
+    kv_status s;
+    kvi_mutex_lock(&db->files);
+    t = kvi_lsm_path(db, 0);
+    kvi_text_add(&t, "LOCK");
+    s = db->io->lock(db->io->user, db->names[0], db->options.read_only, &db->lock, &holder);
+    kvi_mutex_unlock(&db->files);
+    if (s != KV_OK) db->lock = NULL;
+    if (s == KV_NOT_FOUND && db->options.read_only) return KV_OK;       /* a copy without its LOCK */
+    if (s == KV_ERR_BUSY) {
+        t = kvi_error_begin(&db->error);
+        kvi_text_add(&t, "the store is open");
+        if (holder) { kvi_text_add(&t, " in process "); kvi_text_u64(&t, holder); }
+        return kvi_error_end(&db->error, s);
+    }
+    return s == KV_OK ? KV_OK : kvi_error_set(&db->error, s < 0 ? s : KV_ERR_IO, "cannot lock the store's LOCK file");
+}
+
+/* The directory, there and locked. */
+KVI_PRIVATE kv_status kvi_lsm_enter_directory(kv_lsm *db)
+{
+    kvi_lsm_recovery r;
+    kv_status        s;
+    if (db->options.read_only || db->options.must_exist) {  /* touch nothing where there is nothing */
+        memset(&r, 0, sizeof r);
+        r.db = db;
+        r.names.allocator = db->options.allocator;
+        s = kvi_lsm_list(&r);
+        if (s == KV_OK && !r.has_current && kvi_lsm_name_count(&r) == 0) s = KV_NOT_FOUND;
+        kv_buf_free(&r.names);
+        if (s == KV_NOT_FOUND) return kvi_error_set(&db->error, s, "there is no store");
+        if (s < 0) return s;
+    } else {
+        s = db->io->make_dir(db->io->user, db->path);
+        if (s < 0) return kvi_error_set(&db->error, s, "cannot make the directory");
+        if (s == KV_NOT_FOUND) return kvi_error_set(&db->error, KV_ERR_IO, "cannot make the directory: its parent is missing");
+        if (s == KV_OK) s = kvi_lsm_sync_parent(db);
+        if (s < 0) return s;
+    }
+    return kvi_lsm_lock(db);
+}
+
+KVI_PRIVATE kv_status kvi_lsm_start(kv_lsm *db)
+{
+    kvi_lsm_view *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view);
+    kv_status     s;
+    if (!view) return kvi_lsm_no_memory(db);
+    kvi_mutex_lock(&db->mutex);
+    (void)kvi_lsm_view_switch(db, view);
+    db->work_pending = true;
+    kvi_mutex_unlock(&db->mutex);
+    if (db->options.read_only) {
+        kvi_mutex_lock(&db->mutex);
+        db->broken = KV_ERR_READ_ONLY;
+        memcpy(db->broken_text, "the store was opened read-only", 31);
+        kvi_mutex_unlock(&db->mutex);
+        kvi_store_u32(&db->keep_files, 1);
+        return KV_OK;
+    }
+    if (db->options.no_background) return KV_OK;
+    s = kvi_thread_start(&db->thread, kvi_lsm_thread, db);
+    if (s < 0) return kvi_error_set(&db->error, s, "cannot start the background thread");
+    db->has_thread = true;
+    return KV_OK;
+}
+
+KVI_PRIVATE void kvi_lsm_tell(const kv_lsm_options *o, const char *path, const char *why, kv_status s)
+{
+    kvi_text t;
+    if (!o || !o->error_text || !o->error_text_size) return;
+    t = kvi_text_over(o->error_text, o->error_text_size);
+    if (s == KV_OK) return;
+    kvi_text_add(&t, path ? path : "(no path)");
+    kvi_text_add(&t, ": ");
+    kvi_text_add(&t, *why ? why : kv_status_text(s));
+}
+
+KVI_LSM_DEFINE kv_status kv_lsm_open(const char *path, const kv_lsm_options *options, kv_lsm **out)
+{
+    kv_lsm_options o;
+    const char    *what;
+    kv_lsm        *db;
+    kv_status      s;
+    if (!out) return KV_ERR_INVALID;
+    *out = NULL;
+    s = path && *path ? kvi_lsm_resolve(options, &o, &what) : KV_ERR_INVALID;
+    if (!path || !*path) what = "the path is empty";
+    if (s < 0) { kvi_lsm_tell(options, path, what, s); return s; }
+    kvi_fork_watch();
+    db = kvi_lsm_new(path, &o);
+    if (!db) { kvi_lsm_tell(options, path, "", KV_ERR_NO_MEMORY); return KV_ERR_NO_MEMORY; }
+    s = kvi_lsm_enter_directory(db);
+    if (s == KV_OK) s = kvi_lsm_recover(db);
+    if (s == KV_OK) s = kvi_lsm_start(db);
+    kvi_lsm_tell(options, path, s == KV_EXISTS ? "there is a store already" : s == KV_NOT_FOUND ? "there is no store" : kvi_error_text(&db->error), s);
+    if (s != KV_OK) { kvi_store_u32(&db->keep_files, 1); kvi_lsm_free(db); return s; }
+    *out = db;
+    return KV_OK;
+}
+
+/* Say in the manifest that the store is closed, with the log's length. */
+KVI_PRIVATE kv_status kvi_lsm_mark_clean(kv_lsm *db)
+{
+    kv_status s = kvi_lsm_sync_logs(db);
+    if (s == KV_OK) s = kvi_lsm_edit_begin(db);
+    if (s == KV_OK) s = kvi_lsm_put_counters(db, &db->edit);
+    if (s == KV_OK) s = kvi_lsm_put_field(&db->edit, KVI_LSM_FIELD_CLEAN, db->log->number);
+    if (s == KV_OK) s = kvi_lsm_put_number(&db->edit, db->log->size);
+    return s < 0 ? s : kvi_lsm_edit_commit(db);
+}
+
+KVI_LSM_DEFINE kv_status kv_lsm_close(kv_lsm *db)
+{
+    kv_status s = KV_OK;
+    if (!db) return KV_OK;
+    if (db->fork_count != kvi_fork_count()) {               /* a child: its parent goes on with the files */
+        if (db->lock) (void)db->io->unlock(db->io->user, db->lock);
+        return KV_OK;
+    }
+    if (!db->options.read_only) s = kvi_lsm_flush_now(db);
+    if (db->has_thread) {
+        kvi_mutex_lock(&db->mutex);
+        db->stopping = true;
+        kvi_cond_broadcast(&db->work_wanted);
+        kvi_mutex_unlock(&db->mutex);
+        kvi_thread_join(&db->thread);
+        db->has_thread = false;
+    }
+    if (db->broken < 0 && s == KV_OK && !db->options.read_only) s = db->broken;
+    if (s == KV_OK && !db->options.read_only) {
+        kvi_lsm_job_end(db, &db->merge_job, KV_OK);         /* what it made goes; its inputs stay */
+        s = kvi_lsm_mark_clean(db);
+    }
+    kvi_lsm_free(db);
+    return s;
+}
+
+KVI_LSM_DEFINE kv_store *kv_lsm_store(kv_lsm *db) { return db ? &db->store : NULL; }
+KVI_LSM_DEFINE const kv_lsm_options *kv_lsm_get_options(const kv_lsm *db) { return db ? &db->options : NULL; }
+
+/* ---- reads ---- */
+
+KVI_PRIVATE kv_status kvi_lsm_refuse(kv_lsm *db)            /* called in a child of the process that opened it */
+{
+    (void)db;
+    return KV_ERR_INVALID;
+}
+KVI_INLINE bool kvi_lsm_usable(const kv_lsm *db) { return db && KVI_LIKELY(db->fork_count == kvi_fork_count()); }
+KVI_PRIVATE kv_status kvi_lsm_bad_argument(kv_lsm *db, kv_status s, const char *what)
+{
+    if (!db) return KV_ERR_INVALID;
+    if (!kvi_lsm_usable(db)) return kvi_lsm_refuse(db);
+    return kvi_error_set(&db->error, s, what);
+}
+KVI_PRIVATE kv_status kvi_lsm_check_entry(kv_lsm *db, kv_slice key, kv_slice value)
+{
+    kv_status s = kv_check_key(key);
+    if (!kvi_lsm_usable(db)) return KV_ERR_INVALID;
+    if (s < 0) return kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the key is over 65,535 bytes" : "the key is NULL with a size");
+    s = kv_check_value(value);
+    return s < 0 ? kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the value is over 1 GiB - 1" : "the value is NULL with a size") : KV_OK;
+}
+#define KVI_LSM_NO_VALUE kv_bytes(NULL, 0)
+
+KVI_LSM_DEFINE kv_status kv_lsm_get(kv_lsm *db, kv_slice key, kv_buf *value)
+{
+    kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    if (s < 0) return s;
+    if (!value) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "value is NULL");
+    return kvi_lsm_view_key(db, key, KVI_LSM_NO_SEQUENCE, NULL, NULL, value);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_exists(kv_lsm *db, kv_slice key)
+{
+    kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    return s < 0 ? s : kvi_lsm_view_key(db, key, KVI_LSM_NO_SEQUENCE, NULL, NULL, NULL);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_view(kv_lsm *db, kv_slice key, kv_visit_fn visit, void *user)
+{
+    kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    if (s < 0) return s;
+    if (!visit) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "visit is NULL");
+    return kvi_lsm_view_key(db, key, KVI_LSM_NO_SEQUENCE, visit, user, NULL);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_get_at(kv_lsm *db, const kv_snapshot *snapshot, kv_slice key, kv_buf *value)
+{
+    kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    if (s < 0) return s;
+    if (!value) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "value is NULL");
+    return kvi_lsm_view_key(db, key, snapshot ? snapshot->sequence : KVI_LSM_NO_SEQUENCE, NULL, NULL, value);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_batch_get(kv_lsm *db, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
+{
+    kv_status first = KV_OK;
+    if (!kvi_lsm_usable(db) || (count && (!keys || !values))) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "keys or values is NULL");
+    for (size_t i = 0; i < count; i++) {
+        kv_status s = kv_lsm_get(db, keys[i], &values[i]);
+        if (statuses) statuses[i] = s;
+        if (s < 0 && first == KV_OK) first = s;
+    }
+    return first;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_iter_open(kv_lsm *db, const kv_snapshot *snapshot, const kv_range *range, kv_iter **iter)
+{
+    if (!kvi_lsm_usable(db) || !iter || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "iter is NULL, or the range is none");
+    *iter = NULL;
+    return kvi_lsm_cursor_open(db, snapshot ? snapshot->sequence : KVI_LSM_NO_SEQUENCE, range, iter);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_scan(kv_lsm *db, const kv_range *range, kv_visit_fn visit, void *user)
+{
+    kv_iter  *i;
+    kv_status s;
+    if (!visit) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "visit is NULL");
+    s = kv_lsm_iter_open(db, NULL, range, &i);
+    if (s < 0) return s;
+    while (kv_iter_valid(i) && visit(user, kv_iter_key(i), kv_iter_value(i))) kv_iter_next(i);
+    s = kv_iter_status(i);
+    kv_iter_close(i);
+    return s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_count(kv_lsm *db, const kv_range *range, uint64_t *count)
+{
+    kv_stats  counted;
+    kv_status s;
+    if (!count) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "count is NULL");
+    memset(&counted, 0, sizeof counted);
+    s = kv_lsm_scan(db, range, kvi_visit_count, &counted);
+    if (s == KV_OK) *count = counted.keys;
+    return s;
+}
+
+/* ---- writes ---- */
+
+KVI_LSM_DEFINE kv_status kv_lsm_set(kv_lsm *db, kv_slice key, kv_slice value)
+{
+    kv_status s = kvi_lsm_check_entry(db, key, value);
+    return s < 0 ? s : kvi_lsm_write_one(db, KVI_LSM_SET, key, value);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_delete(kv_lsm *db, kv_slice key)
+{
+    kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    return s < 0 ? s : kvi_lsm_write_one(db, KVI_LSM_DELETE, key, KVI_LSM_NO_VALUE);
+}
+
+KVI_LSM_DEFINE kv_status kv_lsm_batch_open(const kv_allocator *allocator, kv_lsm_batch **batch)
+{
+    kv_allocator  a = kvi_allocator_or_default(allocator);
+    kv_lsm_batch *b;
+    if (!batch) return KV_ERR_INVALID;
+    *batch = b = (kv_lsm_batch *)kvi_alloc_zero(&a, sizeof *b);
+    if (!b) return KV_ERR_NO_MEMORY;
+    b->allocator = b->ops.allocator = a;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_batch_add(kv_lsm_batch *b, uint8_t op, kv_slice key, kv_slice value)
+{
+    size_t    size = kvi_lsm_op_size(op, key, value);
+    kv_status s = kv_check_key(key);
+    if (s == KV_OK) s = kv_check_value(value);
+    if (s == KV_OK && (b->ops.size + size > KV_LSM_BATCH_SIZE_MAX || b->count == UINT32_MAX)) s = KV_ERR_TOO_LARGE;
+    if (s == KV_OK && b->ops.size + size > b->ops.capacity) s = kv_buf_reserve(&b->ops, b->ops.size + size < b->ops.capacity * 2 ? b->ops.capacity * 2 : b->ops.size + size + 64);
+    if (s < 0) { if (b->status == KV_OK) b->status = s; return s; }
+    (void)kvi_lsm_put_op((uint8_t *)b->ops.data + b->ops.size, op, key, value);
+    b->ops.size += size;
+    b->count++;
+    b->key_bytes += key.size;
+    b->value_bytes += value.size;
+    return KV_OK;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_batch_put(kv_lsm_batch *b, kv_slice key, kv_slice value) { return b ? kvi_lsm_batch_add(b, KVI_LSM_SET, key, value) : KV_ERR_INVALID; }
+KVI_LSM_DEFINE kv_status kv_lsm_batch_remove(kv_lsm_batch *b, kv_slice key) { return b ? kvi_lsm_batch_add(b, KVI_LSM_DELETE, key, KVI_LSM_NO_VALUE) : KV_ERR_INVALID; }
+KVI_LSM_DEFINE size_t kv_lsm_batch_count(const kv_lsm_batch *b) { return b ? b->count : 0; }
+KVI_LSM_DEFINE void kv_lsm_batch_clear(kv_lsm_batch *b)
+{
+    if (!b) return;
+    b->ops.size = b->key_bytes = b->value_bytes = 0;
+    b->count = 0;
+    b->status = KV_OK;
+}
+KVI_LSM_DEFINE void kv_lsm_batch_close(kv_lsm_batch *b)
+{
+    kv_allocator a;
+    if (!b) return;
+    a = b->allocator;
+    kv_buf_free(&b->ops);
+    kvi_free(&a, b, sizeof *b);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_write(kv_lsm *db, const kv_lsm_batch *b)
+{
+    if (!kvi_lsm_usable(db) || !b) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the batch is NULL");
+    if (b->status < 0) return kvi_error_set(&db->error, b->status, "an entry could not be put into the batch");
+    return kvi_lsm_write_batch(db, b);
+}
+/* A batch of the pairs (or, without pairs, of deletes of the keys), written. */
+KVI_PRIVATE kv_status kvi_lsm_write_many(kv_lsm *db, const kv_pair *pairs, const kv_slice *keys, size_t count)
+{
+    kv_lsm_batch b;
+    kv_status    s = KV_OK;
+    memset(&b, 0, sizeof b);
+    b.allocator = b.ops.allocator = db->options.allocator;
+    for (size_t i = 0; s == KV_OK && i < count; i++) {
+        s = kvi_lsm_check_entry(db, pairs ? pairs[i].key : keys[i], pairs ? pairs[i].value : KVI_LSM_NO_VALUE);
+        if (s < 0) break;
+        s = kvi_lsm_batch_add(&b, pairs ? KVI_LSM_SET : KVI_LSM_DELETE, pairs ? pairs[i].key : keys[i], pairs ? pairs[i].value : KVI_LSM_NO_VALUE);
+        if (s < 0) (void)kvi_error_set(&db->error, s, NULL);
+    }
+    if (s == KV_OK) s = kvi_lsm_write_batch(db, &b);
+    kv_buf_free(&b.ops);
+    return s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_batch_set(kv_lsm *db, const kv_pair *pairs, size_t count)
+{
+    if (!kvi_lsm_usable(db) || (count && !pairs)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "pairs is NULL");
+    return kvi_lsm_write_many(db, pairs, NULL, count);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_batch_delete(kv_lsm *db, const kv_slice *keys, size_t count)
+{
+    if (!kvi_lsm_usable(db) || (count && !keys)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "keys is NULL");
+    return kvi_lsm_write_many(db, NULL, keys, count);
+}
+
+/* ---- read and write as one step: by a leader who is alone ---- */
+
+typedef struct kvi_lsm_change { kv_slice expected, value; int64_t delta, result; int kind; uint8_t typed[9]; } kvi_lsm_change;
+enum { KVI_LSM_INSERT, KVI_LSM_COMPARE, KVI_LSM_INCREMENT };
+
+KVI_PRIVATE kv_status kvi_lsm_decide(kvi_lsm_change *c, bool found, kv_slice old)
+{
+    kv_value v;
+    switch (c->kind) {
+    case KVI_LSM_INSERT:
+        return found ? KV_EXISTS : KV_OK;
+    case KVI_LSM_COMPARE:
+        return !found ? KV_NOT_FOUND : kv_equal(old, c->expected) ? KV_OK : KV_ERR_CONFLICT;
+    default:
+        v.as.int64 = 0;
+        if (found && (kv_value_decode(old, &v) < 0 || v.type != KV_INT64)) return KV_ERR_WRONG_TYPE;
+        c->result = (int64_t)((uint64_t)v.as.int64 + (uint64_t)c->delta);
+        c->typed[0] = KV_INT64;
+        kvi_store_le64(c->typed + 1, (uint64_t)c->result);
+        c->value = kv_bytes(c->typed, sizeof c->typed);
+        return KV_OK;
+    }
+}
+KVI_PRIVATE kv_status kvi_lsm_change_key(kv_lsm *db, kv_slice key, kvi_lsm_change *c)
+{
+    kvi_lsm_writer w;
+    kvi_lsm_view  *view;
+    kvi_lsm_found  found;
+    kv_status      s;
+    kvi_lsm_writer_init(db, &w, KVI_LSM_SET, key, KVI_LSM_NO_VALUE);
+    kvi_lsm_lead_alone(db, &w);
+    view = kvi_lsm_view_get(db);
+    s = kvi_lsm_find(db, view, key, db->sequence, &found);
+    if (s >= 0) s = kvi_lsm_decide(c, s == KV_OK && !found.deleted, found.value);
+    kvi_lsm_block_release(db, found.block);
+    kvi_lsm_view_release(db, view);
+    if (s != KV_OK) {
+        kvi_lsm_lead_alone_end(db, &w);
+        if (s == KV_ERR_CONFLICT || s == KV_ERR_WRONG_TYPE) (void)kvi_lsm_fail(db, s, kv_status_text(s), key);
+        return s;
+    }
+    w.value = c->value;
+    w.value_bytes = c->value.size;
+    kvi_mutex_lock(&db->mutex);
+    return kvi_lsm_lead(db, &w);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_insert(kv_lsm *db, kv_slice key, kv_slice value)
+{
+    kvi_lsm_change c;
+    kv_status      s = kvi_lsm_check_entry(db, key, value);
+    if (s < 0) return s;
+    memset(&c, 0, sizeof c);
+    c.kind = KVI_LSM_INSERT;
+    c.value = value;
+    return kvi_lsm_change_key(db, key, &c);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_compare_and_set(kv_lsm *db, kv_slice key, kv_slice expected, kv_slice value)
+{
+    kvi_lsm_change c;
+    kv_status      s = kvi_lsm_check_entry(db, key, value);
+    if (s < 0) return s;
+    if (!expected.data && expected.size) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "expected is NULL with a size");
+    memset(&c, 0, sizeof c);
+    c.kind = KVI_LSM_COMPARE;
+    c.value = value;
+    c.expected = expected;
+    return kvi_lsm_change_key(db, key, &c);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_increment(kv_lsm *db, kv_slice key, int64_t delta, int64_t *result)
+{
+    kvi_lsm_change c;
+    kv_status      s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    if (s < 0) return s;
+    memset(&c, 0, sizeof c);
+    c.kind = KVI_LSM_INCREMENT;
+    c.delta = delta;
+    s = kvi_lsm_change_key(db, key, &c);
+    if (s == KV_OK && result) *result = c.result;
+    return s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_delete_range(kv_lsm *db, const kv_range *range, uint64_t *deleted)
+{
+    kv_lsm_batch   b;
+    kvi_lsm_writer w;
+    kv_iter       *i = NULL;
+    kv_status      s;
+    if (!kvi_lsm_usable(db) || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the range is none");
+    memset(&b, 0, sizeof b);
+    b.allocator = b.ops.allocator = db->options.allocator;
+    kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
+    kvi_lsm_lead_alone(db, &w);
+    s = kvi_lsm_cursor_open(db, db->sequence, range, &i);
+    for (; s == KV_OK && kv_iter_valid(i); kv_iter_next(i)) {
+        s = kvi_lsm_batch_add(&b, KVI_LSM_DELETE, kv_iter_key(i), KVI_LSM_NO_VALUE);
+        if (s < 0) (void)kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the range has more keys than a batch holds" : NULL);
+    }
+    if (s == KV_OK) s = kv_iter_status(i);
+    kv_iter_close(i);
+    if (s == KV_OK && b.count) {
+        w.count = b.count;
+        w.ops = kv_buf_slice(&b.ops);
+        w.key_bytes = b.key_bytes;
+        w.sync = db->options.sync != KV_SYNC_NONE;
+        kvi_mutex_lock(&db->mutex);
+        s = kvi_lsm_lead(db, &w);
+    } else {
+        kvi_mutex_lock(&db->mutex);
+        if (s == KV_OK) s = kvi_lsm_is_broken(db);
+        kvi_lsm_leave(db, &w, &w, s);
+    }
+    if (s == KV_OK && deleted) *deleted = b.count;
+    kv_buf_free(&b.ops);
+    return s;
+}
+
+/* ---- snapshots ---- */
+
+KVI_LSM_DEFINE kv_status kv_lsm_snapshot(kv_lsm *db, kv_snapshot **snapshot)
+{
+    kv_snapshot *s;
+    if (!kvi_lsm_usable(db) || !snapshot) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "snapshot is NULL");
+    *snapshot = s = (kv_snapshot *)kvi_alloc(&db->options.allocator, sizeof *s);
+    if (!s) return kvi_lsm_no_memory(db);
+    kvi_mutex_lock(&db->mutex);
+    s->sequence = kvi_load_u64(&db->visible);
+    s->prev = db->snapshots.prev;
+    s->next = &db->snapshots;
+    s->prev->next = s->next->prev = s;
+    kvi_mutex_unlock(&db->mutex);
+    return KV_OK;
+}
+KVI_LSM_DEFINE void kv_lsm_snapshot_release(kv_lsm *db, kv_snapshot *s)
+{
+    if (!kvi_lsm_usable(db) || !s) return;
+    kvi_mutex_lock(&db->mutex);
+    s->prev->next = s->next;
+    s->next->prev = s->prev;
+    kvi_mutex_unlock(&db->mutex);
+    kvi_free(&db->options.allocator, s, sizeof *s);
+}
+
+/* ---- maintenance ---- */
+
+KVI_LSM_DEFINE kv_status kv_lsm_sync(kv_lsm *db)
+{
+    if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
+    if (db->options.read_only) return KV_OK;
+    return kvi_lsm_sync_now(db);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_flush(kv_lsm *db)
+{
+    if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
+    if (db->options.read_only) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the store was opened read-only");
+    return kvi_lsm_flush_now(db);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_step(kv_lsm *db)
+{
+    bool      sync;
+    kv_status s;
+    if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
+    kvi_mutex_lock(&db->mutex);
+    s = db->broken;
+    sync = kvi_lsm_sync_due(db, kvi_now_ms());
+    if (sync) db->unsynced_since_ms = 0;
+    kvi_mutex_unlock(&db->mutex);
+    if (s < 0) return db->options.read_only ? KV_END : kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+    return sync ? kvi_lsm_sync_now(db) : kvi_lsm_work_step(db);
+}
+KVI_LSM_DEFINE kv_status kv_lsm_compact(kv_lsm *db, const kv_range *range, kv_progress_fn progress, void *user)
+{
+    kv_status s;
+    if (!kvi_lsm_usable(db) || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the range is none");
+    s = kv_lsm_flush(db);
+    if (s < 0) return s;
+    kvi_lsm_work_take(db);
+    while (s == KV_OK && (db->merge_job || db->flush_job)) s = kvi_lsm_work_turn(db);
+    if (s >= 0) s = kvi_lsm_merge_range(db, range, progress, user);
+    kvi_lsm_work_give(db);
+    return s;
+}
+
+/* Leave the read-only state:
+   1. memtables into new tables    2. a new log    3. a new manifest that knows both, and no old log
+   4. show it. What failed before is never touched again; until 3 the old files count. */
+KVI_PRIVATE kv_status kvi_lsm_resume(kv_lsm *db)
+{
+    kvi_lsm_version  *before = db->version, *old;
+    kvi_lsm_memtable *fresh = kvi_lsm_memtable_new(db, db->active), *memtables[KVI_LSM_FROZEN_MAX + 2];
+    kvi_lsm_view     *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view), *old_view;
+    uint64_t          log_number = db->log_number, flushed = db->flushed_sequence;
+    uint32_t          count = 0;
+    kvi_lsm_log      *log = NULL;
+    kv_status         s = fresh && view ? KV_OK : kvi_lsm_no_memory(db);
+
+    /* 1. jobs that were cut off begin anew later */
+    kvi_lsm_job_end(db, &db->flush_job, KV_ERR_IO);
+    kvi_lsm_job_end(db, &db->merge_job, KV_ERR_IO);
+    for (uint32_t i = db->frozen_count; i-- > 0;) memtables[count++] = db->frozen[i];
+    db->active->last_sequence = db->sequence;
+    if (db->active->count) memtables[count++] = db->active;
+    kvi_add_u32(&before->refs, 1);
+    for (uint32_t i = 0; s == KV_OK && i < count; i++) {
+        s = kvi_lsm_flush_aside(db, memtables[i], &old);
+        if (s == KV_OK) kvi_lsm_version_release(db, old);
+    }
+
+    /* 2. */
+    if (s == KV_OK) s = kvi_lsm_log_new(db, db->sequence, db->log->number, true, &log);
+    if (s == KV_OK) {
+        s = kvi_lsm_sync_file(db, log->file);
+        if (s < 0) kvi_lsm_poison(db, kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE));
+    }
+
+    /* 3. */
+    if (s == KV_OK) {
+        db->log_number = log->number;
+        db->flushed_sequence = db->sequence;
+        s = kvi_lsm_manifest_new(db);
+    }
+    if (s < 0) {
+        kvi_mutex_lock(&db->mutex);
+        old = db->version;
+        db->version = before;
+        kvi_mutex_unlock(&db->mutex);
+        if (old != before && !kvi_load_u32(&db->keep_files))
+            for (uint32_t i = 0; i < old->count; i++) {
+                bool known = false;
+                for (uint32_t k = 0; k < before->count && !known; k++) known = before->tables[k] == old->tables[i];
+                if (!known) old->tables[i]->obsolete = true;
+            }
+        kvi_lsm_version_release(db, old);
+        db->log_number = log_number;
+        db->flushed_sequence = flushed;
+        if (log) { log->obsolete = true; kvi_lsm_log_release(db, log); }
+        if (fresh) kvi_lsm_memtable_free(db, fresh);
+        kvi_free(&db->options.allocator, view, sizeof *view);
+        return s;
+    }
+
+    /* 4. */
+    fresh->log = log;
+    fresh->log_chain = db->sequence;
+    log->durable = log->size;
+    if (!db->active->count) memtables[count++] = db->active;
+    kvi_mutex_lock(&db->mutex);
+    kvi_store_u64(&db->durable_log, log->number);
+    db->active = fresh;
+    db->log = log;
+    db->frozen_count = 0;
+    db->broken = KV_OK;
+    db->background = KV_OK;
+    db->unsynced_since_ms = 0;
+    old_view = kvi_lsm_view_switch(db, view);
+    kvi_lsm_wake(db);
+    kvi_cond_broadcast(&db->work_done);
+    kvi_mutex_unlock(&db->mutex);
+    kvi_lsm_version_release(db, before);
+    for (uint32_t i = 0; i < count; i++) { memtables[i]->log->obsolete = true; kvi_lsm_memtable_release(db, memtables[i]); }
+    kvi_lsm_view_release(db, old_view);
+    return KV_OK;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_resume(kv_lsm *db)
+{
+    kvi_lsm_writer w;
+    kv_status      s;
+    bool           broken, poisoned;
+    if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
+    kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
+    kvi_lsm_lead_alone(db, &w);
+    kvi_lsm_work_take(db);
+    kvi_mutex_lock(&db->mutex);
+    broken = db->broken < 0;
+    poisoned = db->poisoned || db->options.read_only;
+    kvi_mutex_unlock(&db->mutex);
+    if (!broken) s = KV_OK;
+    else if (poisoned) s = kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+    else s = kvi_lsm_resume(db);
+    kvi_lsm_work_give(db);
+    kvi_lsm_lead_alone_end(db, &w);
+    return s;
+}
+
+KVI_LSM_DEFINE kv_status kv_lsm_locate(kv_lsm *db, kv_slice key, kv_lsm_location *where)
+{
+    kvi_lsm_view *view;
+    kvi_lsm_found found;
+    kv_status     s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
+    if (s < 0) return s;
+    if (!where) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "where is NULL");
+    view = kvi_lsm_view_get(db);
+    s = kvi_lsm_find(db, view, key, kvi_load_u64(&db->visible), &found);
+    if (s == KV_OK && found.deleted) s = KV_NOT_FOUND;
+    if (s == KV_OK) {
+        where->memtable = !found.table;
+        where->level = found.table ? found.table->level : -1;
+        where->table = found.table ? found.table->number : 0;
+        where->sequence = found.sequence;
+    }
+    kvi_lsm_block_release(db, found.block);
+    kvi_lsm_view_release(db, view);
+    return s;
+}
+
+/* ---- statistics ---- */
+
+KVI_PRIVATE void kvi_lsm_stats_memtable(kv_lsm_stats_t *stats, const kvi_lsm_memtable *m)
+{
+    stats->memtable_bytes += kvi_peek_size(&m->allocated_bytes);
+    stats->memtable_keys += kvi_peek_u64(&m->count);
+    if (m->log) stats->log_bytes += kvi_peek_u64(&m->log->size);
+}
+KVI_PRIVATE void kvi_lsm_stats_version(kv_lsm *db, kv_lsm_stats_t *stats, const kvi_lsm_version *v)
+{
+    for (uint32_t i = 0; i < v->count; i++) {
+        const kvi_lsm_table *t = v->tables[i];
+        stats->levels[t->level].tables++;
+        stats->levels[t->level].keys += t->entries;
+        stats->levels[t->level].bytes += t->size;
+        stats->disk_bytes += t->size;
+    }
+    for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
+        stats->levels[i].read_bytes = kvi_load_u64(&db->level_read[i]);
+        stats->levels[i].written_bytes = kvi_load_u64(&db->level_written[i]);
+    }
+}
+KVI_LSM_DEFINE kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats)
+{
+    kvi_lsm_view *view;
+    if (!kvi_lsm_usable(db) || !stats) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "stats is NULL");
+    memset(stats, 0, sizeof *stats);
+    view = kvi_lsm_view_get(db);
+    kvi_lsm_stats_memtable(stats, view->active);
+    for (uint32_t i = 0; i < view->frozen_count; i++) kvi_lsm_stats_memtable(stats, view->frozen[i]);
+    stats->frozen_memtables = view->frozen_count;
+    kvi_lsm_stats_version(db, stats, view->version);
+    kvi_lsm_view_release(db, view);
+    for (uint32_t i = 0; db->shards && i < KVI_LSM_SHARDS; i++) {
+        kvi_lsm_shard *shard = &db->shards[i];
+        kvi_spin_lock(&shard->lock);
+        stats->cache_hits += shard->hits;
+        stats->cache_misses += shard->misses;
+        stats->cache_bytes += shard->used_bytes;
+        kvi_spin_unlock(&shard->lock);
+    }
+    kvi_mutex_lock(&db->mutex);
+    stats->stall_ms = db->stall_ns / 1000000;
+    stats->flushes = db->flushes;
+    stats->compactions = db->merges;
+    stats->trivial_moves = db->moves;
+    stats->tombstones_dropped = db->tombstones_dropped;
+    stats->versions_dropped = db->versions_dropped;
+    stats->write_groups = db->groups;
+    stats->writes = db->writes;
+    stats->read_only = db->broken < 0;
+    stats->resumable = db->broken < 0 && !db->poisoned && !db->options.read_only;
+    kvi_mutex_unlock(&db->mutex);
+    stats->syncs = kvi_load_u64(&db->syncs);
+    stats->index_bytes = kvi_load_u64(&db->index_bytes);
+    stats->filter_bytes = kvi_load_u64(&db->filter_bytes);
+    stats->filter_hits = kvi_load_u64(&db->filter_hits);
+    stats->filter_misses = kvi_load_u64(&db->filter_misses);
+    stats->user_bytes = kvi_load_u64(&db->user_bytes);
+    stats->written_bytes = kvi_load_u64(&db->written) + kvi_load_u64(&db->log_written);
+    stats->recovered_records = db->recovered_records;
+    stats->recovered_dropped_bytes = db->recovered_dropped;
+    stats->sequence = kvi_load_u64(&db->visible);
+    stats->disk_bytes += stats->log_bytes;
+    stats->memory_bytes = sizeof *db + stats->memtable_bytes + stats->cache_bytes + stats->index_bytes + stats->filter_bytes + kvi_load_u64(&db->memory_bytes_tables);
+    if (stats->user_bytes) stats->write_amplification = (double)stats->written_bytes / (double)stats->user_bytes;
+    return KV_OK;
+}
+
+/* ---- behind a kv_store ---- */
+
+KVI_PRIVATE kv_status kvi_lsm_store_get(kv_store *s, kv_slice key, kv_buf *value) { return kv_lsm_get((kv_lsm *)s, key, value); }
+KVI_PRIVATE kv_status kvi_lsm_store_set(kv_store *s, kv_slice key, kv_slice value) { return kv_lsm_set((kv_lsm *)s, key, value); }
+KVI_PRIVATE kv_status kvi_lsm_store_remove(kv_store *s, kv_slice key) { return kv_lsm_delete((kv_lsm *)s, key); }
+KVI_PRIVATE kv_status kvi_lsm_store_exists(kv_store *s, kv_slice key) { return kv_lsm_exists((kv_lsm *)s, key); }
+KVI_PRIVATE kv_status kvi_lsm_store_view(kv_store *s, kv_slice key, kv_visit_fn visit, void *user) { return kv_lsm_view((kv_lsm *)s, key, visit, user); }
+KVI_PRIVATE kv_status kvi_lsm_store_batch_get(kv_store *s, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses) { return kv_lsm_batch_get((kv_lsm *)s, keys, count, values, statuses); }
+KVI_PRIVATE kv_status kvi_lsm_store_batch_set(kv_store *s, const kv_pair *pairs, size_t count) { return kv_lsm_batch_set((kv_lsm *)s, pairs, count); }
+KVI_PRIVATE kv_status kvi_lsm_store_batch_remove(kv_store *s, const kv_slice *keys, size_t count) { return kv_lsm_batch_delete((kv_lsm *)s, keys, count); }
+KVI_PRIVATE kv_status kvi_lsm_store_scan(kv_store *s, const kv_range *range, kv_visit_fn visit, void *user) { return kv_lsm_scan((kv_lsm *)s, range, visit, user); }
+KVI_PRIVATE kv_status kvi_lsm_store_count(kv_store *s, const kv_range *range, uint64_t *count) { return kv_lsm_count((kv_lsm *)s, range, count); }
+KVI_PRIVATE kv_status kvi_lsm_store_iter(kv_store *s, kv_iter **iter)
+{
+    kv_lsm *db = (kv_lsm *)s;
+    return kvi_lsm_usable(db) ? kvi_lsm_cursor_new(db, KVI_LSM_NO_SEQUENCE, iter) : KV_ERR_INVALID;
+}
+KVI_PRIVATE kv_status kvi_lsm_store_flush(kv_store *s) { return kv_lsm_flush((kv_lsm *)s); }
+KVI_PRIVATE kv_status kvi_lsm_store_close(kv_store *s) { return kv_lsm_close((kv_lsm *)s); }
+KVI_PRIVATE kv_status kvi_lsm_store_stats(kv_store *s, kv_stats *stats)
+{
+    kv_lsm        *db = (kv_lsm *)s;
+    kvi_lsm_view  *view;
+    kv_lsm_stats_t all;
+    kv_status      status = kv_lsm_stats(db, &all);
+    if (status < 0) return status;
+    view = kvi_lsm_view_get(db);
+    for (uint32_t i = 0; i < view->version->count; i++) {
+        const kvi_lsm_table *t = view->version->tables[i];
+        stats->keys += t->entries - t->tombstones;
+        stats->key_bytes += t->key_bytes;
+        stats->value_bytes += t->value_bytes;
+    }
+    for (uint32_t i = 0; i <= view->frozen_count; i++) {
+        const kvi_lsm_memtable *m = i ? view->frozen[i - 1] : view->active;
+        stats->keys += kvi_peek_u64(&m->count) - kvi_peek_u64(&m->deletes);
+        stats->key_bytes += kvi_peek_u64(&m->key_bytes);
+        stats->value_bytes += kvi_peek_u64(&m->value_bytes);
+    }
+    kvi_lsm_view_release(db, view);
+    stats->memory_bytes = all.memory_bytes;
+    stats->disk_bytes = all.disk_bytes;
+    return KV_OK;
+}
+KVI_PRIVATE const char *kvi_lsm_store_error(const kv_store *s) { return kvi_error_text(&((const kv_lsm *)s)->error); }
+
+KVI_PRIVATE const kv_store_ops *kvi_lsm_store_ops(void)
+{
+    static const kv_store_ops ops = {
+        kvi_lsm_store_get, kvi_lsm_store_set, kvi_lsm_store_remove, kvi_lsm_store_exists, kvi_lsm_store_view, kvi_lsm_store_batch_get,
+        kvi_lsm_store_batch_set, kvi_lsm_store_batch_remove, kvi_lsm_store_scan, kvi_lsm_store_count, kvi_lsm_store_iter, kvi_lsm_store_flush,
+        kvi_lsm_store_close, kvi_lsm_store_stats, kvi_lsm_store_error
+    };
+    return &ops;
+}
+
+#endif /* KV_LSM_IMPLEMENTATION */
+
 /* MIT License
 
    Copyright (c) 2026 the kv authors
