@@ -391,15 +391,15 @@ KVI_INLINE uint64_t kvi_fst_at_least_8(const uint8_t *p, uint32_t bound, uint64_
 
    The entries of a leaf are what is left of its keys; those of a node are separators: each is greater
    than all keys below the arc before it, and not greater than any key below its own. A node's arc i leads
-   to a state that was written before; its entries continue the separator without its last back_i bytes
-   (a state whose keys spread over siblings of the separator's last byte). So a state's content does not
-   depend on the way to it, and equal states are stored once: that makes it a transducer, with as many
-   bytes on an arc as its separator has, and its outputs are the counts of keys:
+   to a state that was written before, whose entries go on after the separator's first keep_i bytes: all
+   of them, or some less where that state's keys spread over siblings of the separator's last byte. So a
+   state's content does not depend on the way to it, and equal states are stored once: that makes it a
+   transducer, with as many bytes on an arc as are kept, and its outputs are the counts of keys:
 
-       arcs       = end_width-1:3 back_width-1:1 ref_width:4
+       arcs       = end_width-1:3 keep_width-1:1 ref_width:4
                     lowest:u48                              the lowest child's offset
                     end*count                               keys below arcs 0 to i
-                    back*count
+                    keep*count
                     ref*count                               child's offset - lowest
 
    Worked example, keys ape, apple, apply in one leaf, bytes as symbols:
@@ -501,9 +501,9 @@ typedef struct kvi_fst_block {
     const uint8_t *after;                       /* the arcs or values */
     uint64_t left;                              /* bytes from there to data_end */
     /* of a node */
-    const uint8_t *ends, *backs, *refs;
+    const uint8_t *ends, *keeps, *refs;
     uint64_t lowest;
-    uint32_t end_width, back_width, ref_width;
+    uint32_t end_width, keep_width, ref_width;
 } kvi_fst_block;
 
 KVI_INLINE uint32_t kvi_fst_plane_width(uint32_t nibble) { return nibble == 15 ? 16 : nibble; }
@@ -545,12 +545,6 @@ KVI_INLINE uint32_t kvi_fst_rest_at(const kvi_fst_block *b, uint32_t entry, uint
     *count = 0;
     return 0;
 }
-/* Bytes of a node's entry. */
-KVI_INLINE uint32_t kvi_fst_separator_size(const kvi_fst_block *b, uint32_t entry)
-{
-    return entry ? kvi_fst_lcp(b, entry) + 1 + kvi_fst_rest_count(b, entry) : b->rest0;
-}
-
 /* Which columns have an lcp below `depth`, and which have just that one. */
 KVI_INLINE uint64_t kvi_fst_below(const kvi_fst_block *b, uint32_t depth, uint64_t *same)
 {
@@ -574,13 +568,13 @@ KVI_PRIVATE bool kvi_fst_parse_arcs(kvi_fst_block *b)
     uint32_t       entries = kvi_fst_entries(b);
     if (b->left < 7) return false;
     b->end_width = (p[0] & 7u) + 1;
-    b->back_width = (p[0] >> 3 & 1u) + 1;
+    b->keep_width = (p[0] >> 3 & 1u) + 1;
     b->ref_width = p[0] >> 4;
     b->lowest = kvi_fst_load48(p + 1);
-    if (b->ref_width > 6 || (uint64_t)entries * (b->end_width + b->back_width + b->ref_width) > b->left - 7) return false;
+    if (b->ref_width > 6 || (uint64_t)entries * (b->end_width + b->keep_width + b->ref_width) > b->left - 7) return false;
     b->ends = p + 7;
-    b->backs = b->ends + (size_t)entries * b->end_width;
-    b->refs = b->backs + (size_t)entries * b->back_width;
+    b->keeps = b->ends + (size_t)entries * b->end_width;
+    b->refs = b->keeps + (size_t)entries * b->keep_width;
     return true;
 }
 
@@ -634,11 +628,9 @@ KVI_INLINE uint64_t kvi_fst_start(const kvi_fst_block *b, uint32_t entry) { retu
 /* Where an arc leads: the child's offset and how many bytes of key lie before its entries. */
 KVI_INLINE bool kvi_fst_arc(const kvi_fst_block *b, uint64_t offset, uint32_t base, uint32_t entry, uint64_t *child, uint32_t *child_base)
 {
-    uint32_t size = kvi_fst_separator_size(b, entry);
-    uint32_t back = (uint32_t)kvi_fst_load(b->backs + (size_t)entry * b->back_width, b->back_width);
+    *child_base = base + (uint32_t)kvi_fst_load(b->keeps + (size_t)entry * b->keep_width, b->keep_width);
     *child = b->lowest + (b->ref_width ? kvi_fst_load(b->refs + (size_t)entry * b->ref_width, b->ref_width) : 0);
-    *child_base = base + size - back;
-    return back <= size && *child < offset && *child_base <= KV_KEY_SIZE_MAX;
+    return *child < offset && *child_base <= KV_KEY_SIZE_MAX;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -690,16 +682,52 @@ KVI_INLINE int kvi_fst_meet_tokens(const kvi_fst_dictionary *d, const uint8_t *t
 }
 KVI_INLINE int kvi_fst_meet_bytes(const uint8_t *text, uint32_t size, const kvi_fst_query *q, uint32_t *at)
 {
-    uint32_t left = q->size - *at, both = size < left ? size : left;
-    uint32_t same = (uint32_t)kvi_common_prefix(text, q->data + *at, both);
-    *at += same;
-    if (same == size) return KVI_FST_WHOLE;
-    return same == left || text[same] > q->data[*at] ? KVI_FST_LESS : KVI_FST_GREATER;
+    for (;;) {
+        uint32_t left = q->size - *at, same = kvi_fst_common16(text, kvi_fst_key_at(q, *at)), most = size < 16 ? size : 16;
+        if (same > left) same = left;
+        if (same < most) {
+            *at += same;
+            return same == left || text[same] > q->data[*at] ? KVI_FST_LESS : KVI_FST_GREATER;
+        }
+        *at += most;
+        if (size <= 16) return KVI_FST_WHOLE;
+        text += 16;
+        size -= 16;
+    }
 }
-KVI_INLINE int kvi_fst_meet(const kvi_fst_block *b, const uint8_t *symbols, uint32_t count, const kvi_fst_query *q, uint32_t *at)
+KVI_INLINE int kvi_fst_meet(const kvi_fst_block *b, bool tokens, const uint8_t *symbols, uint32_t count, const kvi_fst_query *q, uint32_t *at)
 {
-    return b->dictionary ? kvi_fst_meet_tokens(b->dictionary, symbols, count, q, at) : kvi_fst_meet_bytes(symbols, count, q, at);
+    return tokens ? kvi_fst_meet_tokens(b->dictionary, symbols, count, q, at) : kvi_fst_meet_bytes(symbols, count, q, at);
 }
+
+/* The lcps of a state, ready to be compared many times: as a vector, or as the planes that they are. */
+#if KVI_X86 >= 3
+typedef struct kvi_fst_depths { __m512i bytes; } kvi_fst_depths;
+KVI_INLINE kvi_fst_depths kvi_fst_depths_of(const kvi_fst_block *b)
+{
+    kvi_fst_depths d;
+    d.bytes = _mm512_setzero_si512();
+    for (uint32_t k = 0; k < b->lcp_width; k++)         /* of wide ones the low byte, and it is not used */
+        d.bytes = _mm512_mask_add_epi8(d.bytes, (__mmask64)kvi_load_le64(b->lcps + (size_t)k * b->plane_bytes), d.bytes, _mm512_set1_epi8((char)(1u << (k & 7))));
+    return d;
+}
+KVI_INLINE uint64_t kvi_fst_depths_below(const kvi_fst_depths *d, const kvi_fst_block *b, uint32_t depth, uint64_t *same)
+{
+    __m512i wanted = _mm512_set1_epi8((char)(depth - b->skip));
+    if (KVI_UNLIKELY(b->lcp_width > 8)) return kvi_fst_below(b, depth, same);
+    if (depth - b->skip > 255) { *same = 0; return depth < b->skip ? 0 : b->mask; }
+    *same = _mm512_mask_cmpeq_epi8_mask(b->mask, d->bytes, wanted);
+    return _mm512_mask_cmplt_epu8_mask(b->mask, d->bytes, wanted);
+}
+#else
+typedef struct kvi_fst_depths { char unused; } kvi_fst_depths;
+KVI_INLINE kvi_fst_depths kvi_fst_depths_of(const kvi_fst_block *b) { kvi_fst_depths d; (void)b; d.unused = 0; return d; }
+KVI_INLINE uint64_t kvi_fst_depths_below(const kvi_fst_depths *d, const kvi_fst_block *b, uint32_t depth, uint64_t *same)
+{
+    (void)d;
+    return kvi_fst_below(b, depth, same);
+}
+#endif
 
 /* What a search in a state found: the last entry that is not greater than the key. */
 typedef struct kvi_fst_found {
@@ -711,36 +739,38 @@ typedef struct kvi_fst_found {
 
 /* Search the state whose entries begin after `base` bytes of the key. `whole`: the key agrees with all
    that led here, so that entry 0 must be looked at; else it is greater and agrees for `at` >= base. */
-KVI_PRIVATE bool kvi_fst_search_block(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
+KVI_INLINE bool kvi_fst_search_symbols(const kvi_fst_block *b, bool tokens, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
 {
-    uint32_t symbol_size = b->dictionary ? 2 : 1, here = 0, column;
-    uint64_t live = b->mask;
-    int      order;
+    uint32_t       symbol_size = tokens ? 2 : 1, here = 0, column;
+    uint64_t       live = b->mask;
+    kvi_fst_depths depths = kvi_fst_depths_of(b);
+    int            order;
     found->before = false;
     if (whole) {
         at = base;
-        order = kvi_fst_meet(b, b->rests, b->rest0, q, &at);
+        order = kvi_fst_meet(b, tokens, b->rests, b->rest0, q, &at);
         if (order == KVI_FST_BROKEN) return false;
         whole = order == KVI_FST_WHOLE;
         if (order == KVI_FST_LESS) { found->entry = 0; found->before = true; found->at = at; found->whole = false; return true; }
     }
     for (;;) {
-        uint64_t same, stop = kvi_fst_below(b, at - base, &same) & live;
+        uint64_t same, stop = kvi_fst_depths_below(&depths, b, at - base, &same) & live;
         uint32_t next_at;
         same &= live;
         if (same && at < q->size) {
-            same = b->dictionary ? kvi_fst_at_least_16(b->firsts, kvi_load_le16(b->dictionary->starts + 2 * (size_t)q->data[at]), same)
-                                 : kvi_fst_at_least_8(b->firsts, q->data[at], same);
+            same = tokens ? kvi_fst_at_least_16(b->firsts, kvi_load_le16(b->dictionary->starts + 2 * (size_t)q->data[at]), same)
+                          : kvi_fst_at_least_8(b->firsts, q->data[at], same);
         }
         stop |= same;
         if (!stop) { column = b->columns; break; }
         column = kvi_lowest_bit64(stop);
         if (at == q->size || !(same >> column & 1)) break;
         next_at = at;
-        order = kvi_fst_meet(b, b->firsts + (size_t)column * symbol_size, 1, q, &next_at);
+        if (tokens) order = kvi_fst_meet_tokens(b->dictionary, b->firsts + 2 * (size_t)column, 1, q, &next_at);
+        else order = b->firsts[column] > q->data[next_at++] ? KVI_FST_LESS : KVI_FST_WHOLE;
         if (order == KVI_FST_WHOLE) {
             uint32_t count, rest = kvi_fst_rest_at(b, column + 1, &count);
-            order = kvi_fst_meet(b, b->rests + (size_t)rest * symbol_size, count, q, &next_at);
+            order = kvi_fst_meet(b, tokens, b->rests + (size_t)rest * symbol_size, count, q, &next_at);
         }
         if (order == KVI_FST_BROKEN) return false;
         if (order == KVI_FST_LESS) break;
@@ -753,6 +783,14 @@ KVI_PRIVATE bool kvi_fst_search_block(const kvi_fst_block *b, uint32_t base, con
     found->at = at;
     found->whole = whole && column == here;
     return true;
+}
+KVI_PRIVATE bool kvi_fst_search_bytes(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
+{
+    return kvi_fst_search_symbols(b, false, base, q, at, whole, found);
+}
+KVI_PRIVATE bool kvi_fst_search_leaf(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
+{
+    return b->dictionary ? kvi_fst_search_symbols(b, true, base, q, at, whole, found) : kvi_fst_search_bytes(b, base, q, at, whole, found);
 }
 
 /* Where a key is, or would be. */
@@ -779,7 +817,7 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
         uint64_t       child;
         uint32_t       child_base;
         if (!kvi_fst_parse(f, offset, false, b)) return KV_ERR_CORRUPT;
-        if (!kvi_fst_search_block(b, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
+        if (!kvi_fst_search_bytes(b, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
         if (found.before) return KV_NOT_FOUND;
         if (!kvi_fst_arc(b, offset, base, found.entry, &child, &child_base)) return KV_ERR_CORRUPT;
         if (found.at < child_base) { place->rank += kvi_fst_end(b, found.entry); return KV_NOT_FOUND; }   /* greater than all below */
@@ -791,7 +829,7 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
         base = child_base;
     }
     if (!kvi_fst_parse(f, offset, true, &place->leaf)) return KV_ERR_CORRUPT;
-    if (!kvi_fst_search_block(&place->leaf, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
+    if (!kvi_fst_search_leaf(&place->leaf, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
     if (found.before) return KV_NOT_FOUND;
     place->entry = found.entry;
     place->rank += found.entry;
@@ -1136,14 +1174,14 @@ KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
     found.whole = true;
     for (; level > 0; level--) {
         kvi_fst_step *step = &c->path[level];
-        if (!kvi_fst_search_block(&step->block, step->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
+        if (!kvi_fst_search_bytes(&step->block, step->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
         step->entry = found.entry;
         if (found.before) return kvi_fst_to_first(c, level) ? KV_OK : KV_ERR_CORRUPT;
         if (!kvi_fst_descend(c, level)) return KV_ERR_CORRUPT;
         if (found.at >= c->path[level - 1].base) continue;
         return kvi_fst_next_leaf(c, level, KVI_FST_ANY_DEPTH);       /* greater than all below */
     }
-    if (!kvi_fst_search_block(&leaf->block, leaf->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
+    if (!kvi_fst_search_leaf(&leaf->block, leaf->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
     leaf->entry = found.entry;
     if (found.before) {
         if (!kvi_fst_write_entry(c, &leaf->block, leaf->base, 0)) return KV_ERR_CORRUPT;
@@ -1334,7 +1372,7 @@ KVI_PRIVATE bool kvi_fst_check_arcs(kvi_fst_checker *k, kvi_fst_note *note)
         kv_slice            separator = kv_bytes(text, k->sizes[i]), next = kv_bytes(NULL, 0);
         text += k->sizes[i];
         if (i + 1 < entries) next = kv_bytes(text, k->sizes[i + 1]);
-        if (!kvi_fst_arc(b, note->offset, 0, i, &child, &base)) return false;
+        if (!kvi_fst_arc(b, note->offset, 0, i, &child, &base) || base > separator.size) return false;
         n = kvi_fst_noted(k, child, &guess);
         if (!n || n->level >= KVI_FST_LEVELS || (i && n->level + 1 != note->level)) return false;
         note->level = n->level + 1;
@@ -1945,15 +1983,15 @@ typedef struct kvi_fst_window {
 
 /* A trie of tokens, to find those that a text begins with. Nodes 0 to 255 are the single bytes. */
 typedef struct kvi_fst_matcher {
-    uint64_t *table;                        /* (node << 8 | byte) << 32 | child; 0: free */
-    uint32_t  mask, nodes;
-    uint16_t *token;                        /* of a node; KVI_FST_NO_TOKEN: only a way to one */
+    uint64_t *table;                        /* (node << 8 | byte) << 36 | child << 16 | its token; 0: free */
+    uint32_t  mask, nodes, inner;           /* nodes < 2^20; those from `inner` on lead nowhere */
+    uint16_t  single[256];                  /* tokens of one byte */
     uint16_t *least;                        /* fewest tokens of a text's first n bytes, */
     uint16_t *via;                          /* the last of them, */
     uint8_t  *via_size;                     /* and its bytes */
     uint32_t  text_capacity;
 } kvi_fst_matcher;
-#define KVI_FST_NO_TOKEN 0xFFFFu
+#define KVI_FST_NO_TOKEN 0xFFFFu           /* a node that is only a way to others */
 
 typedef struct kvi_fst_slot { uint64_t hash, offset, place; uint32_t size; } kvi_fst_slot;
 
@@ -2073,7 +2111,8 @@ KVI_PRIVATE kv_status kvi_fst_emit_frame(kv_fst_builder *b, uint64_t size, uint6
 #define KVI_FST_NO_PAIR    UINT32_MAX
 
 typedef struct kvi_fst_string { uint8_t bytes[KVI_FST_TOKEN_BYTES]; } kvi_fst_string;
-typedef struct kvi_fst_pair { uint32_t key, count, token; } kvi_fst_pair;     /* count 0: free; token 0: stays two */
+typedef struct kvi_fst_pair { uint32_t key, count; } kvi_fst_pair;     /* count 0: free; KVI_FST_CHOSEN + token: it becomes that */
+#define KVI_FST_CHOSEN 0x80000000u
 
 typedef struct kvi_fst_trainer {
     kv_fst_builder *b;
@@ -2081,7 +2120,7 @@ typedef struct kvi_fst_trainer {
     uint32_t       *place;                  /* of each symbol: its pair with the next one, or KVI_FST_NO_PAIR */
     uint32_t        size, capacity;
     kvi_fst_pair   *pairs;
-    uint32_t        pair_mask, pair_count;
+    uint32_t        pair_slots, pair_mask, pair_count;      /* slots there are, and the round uses */
     kvi_fst_string *strings;
     uint8_t        *sizes;
     uint32_t       *uses;
@@ -2114,7 +2153,7 @@ KVI_PRIVATE void kvi_fst_sort(uint64_t *a, size_t count)
 
 /* ---- records: what add kept of the keys ---- */
 
-typedef struct kvi_fst_record { uint32_t lcp, size; const uint8_t *tail; uint64_t value; bool large; } kvi_fst_record;
+typedef struct kvi_fst_record { uint32_t lcp, size; const uint8_t *tail, *bytes; uint64_t value; bool large; } kvi_fst_record;   /* value: the number, or how many bytes */
 typedef struct kvi_fst_reader { const kvi_fst_chunk *chunk; size_t at; uint64_t number; } kvi_fst_reader;
 
 KVI_PRIVATE bool kvi_fst_read(const kv_fst_builder *b, kvi_fst_reader *r, kvi_fst_record *record)
@@ -2128,6 +2167,7 @@ KVI_PRIVATE bool kvi_fst_read(const kv_fst_builder *b, kvi_fst_reader *r, kvi_fs
     record->size = (uint32_t)kvi_fst_varint(&p);
     record->tail = p;
     p += record->size;
+    record->bytes = NULL;
     record->value = 0;
     record->large = false;
     if (b->values == KV_FST_U64) {
@@ -2136,13 +2176,13 @@ KVI_PRIVATE bool kvi_fst_read(const kv_fst_builder *b, kvi_fst_reader *r, kvi_fs
     } else if (b->values == KV_FST_BYTES) {
         n = kvi_fst_varint(&p);
         record->large = (n & 1) != 0;
-        record->value = n >> 1;                     /* bytes that follow */
+        record->value = n >> 1;
+        record->bytes = p;
         p += n >> 1;
     }
     r->at += (size_t)(p - start);
     return true;
 }
-KVI_INLINE const uint8_t *kvi_fst_record_value(const kvi_fst_reader *r, const kvi_fst_record *record) { return r->chunk->bytes + r->at - record->value; }
 
 /* An even choice of tails: about `wanted` of `total` bytes. */
 typedef struct kvi_fst_sampler { kvi_fst_reader reader; uint64_t wanted, total, sum; } kvi_fst_sampler;
@@ -2172,9 +2212,7 @@ KVI_PRIVATE void kvi_fst_matcher_free(kv_fst_builder *b)
 {
     kvi_fst_matcher *m = &b->matcher;
     if (m->table) kvi_free(&b->allocator, m->table, ((size_t)m->mask + 1) * sizeof *m->table);
-    if (m->token) kvi_free(&b->allocator, m->token, m->nodes * sizeof *m->token);
     m->table = NULL;
-    m->token = NULL;
     m->nodes = 0;
 }
 KVI_PRIVATE void kvi_fst_matcher_free_text(kv_fst_builder *b)
@@ -2189,40 +2227,40 @@ KVI_PRIVATE void kvi_fst_matcher_free_text(kv_fst_builder *b)
 }
 KVI_INLINE uint32_t kvi_fst_child_slot(const kvi_fst_matcher *m, uint32_t key)
 {
-    uint32_t slot = (key * 0x9E3779B1u ^ key >> 15) & m->mask;
-    while (m->table[slot] && (uint32_t)(m->table[slot] >> 32) != key) slot = (slot + 1) & m->mask;
+    uint32_t slot = ((key >> 8) * 0x9E3779B1u + (key & 255u)) & m->mask;       /* siblings lie together */
+    while (m->table[slot] && m->table[slot] >> 36 != key) slot = (slot + 1) & m->mask;
     return slot;
-}
-KVI_INLINE uint32_t kvi_fst_child(const kvi_fst_matcher *m, uint32_t node, uint8_t byte)
-{
-    return (uint32_t)m->table[kvi_fst_child_slot(m, node << 8 | byte)];
 }
 
 /* Of tokens that are in order and hold all single bytes. */
 KVI_PRIVATE bool kvi_fst_matcher_make(kv_fst_builder *b, const kvi_fst_string *strings, const uint8_t *sizes, uint32_t count)
 {
     kvi_fst_matcher *m = &b->matcher;
-    uint32_t         nodes = 256, slots = 256, next = 256;
+    uint32_t         nodes = 256, inner = 256, slots = 256, next_inner = 256, next_end;
     kvi_fst_matcher_free(b);
-    for (uint32_t i = 1; i < count; i++) {
+    for (uint32_t i = 1; i < count; i++) {          /* what each adds to the one before */
         uint32_t both = sizes[i] < sizes[i - 1] ? sizes[i] : sizes[i - 1], same = (uint32_t)kvi_common_prefix(strings[i].bytes, strings[i - 1].bytes, both);
+        bool     goes_on = i + 1 < count && sizes[i + 1] > sizes[i] && kvi_same_bytes(strings[i].bytes, strings[i + 1].bytes, sizes[i]);
         nodes += sizes[i] - (same ? same : 1u);
+        if (sizes[i] > 1) inner += sizes[i] - (same ? same : 1u) - (goes_on ? 0 : 1u);
     }
-    while (slots < 2 * nodes) slots *= 2;
+    while (slots < nodes + nodes / 4) slots *= 2;
     m->table = (uint64_t *)kvi_alloc_zero(&b->allocator, slots * sizeof *m->table);
     m->mask = slots - 1;
-    m->token = (uint16_t *)kvi_alloc(&b->allocator, nodes * sizeof *m->token);
+    if (!m->table) return false;
     m->nodes = nodes;
-    if (!m->table || !m->token) { kvi_fst_matcher_free(b); return false; }
-    memset(m->token, 0xFF, nodes * sizeof *m->token);
+    m->inner = next_end = inner;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t node = strings[i].bytes[0];
+        bool     goes_on = i + 1 < count && sizes[i + 1] > sizes[i] && kvi_same_bytes(strings[i].bytes, strings[i + 1].bytes, sizes[i]);
+        if (sizes[i] == 1) { m->single[node] = (uint16_t)i; continue; }
         for (uint32_t k = 1; k < sizes[i]; k++) {
             uint32_t key = node << 8 | strings[i].bytes[k], slot = kvi_fst_child_slot(m, key);
-            if (!m->table[slot]) m->table[slot] = (uint64_t)key << 32 | next++;
-            node = (uint32_t)m->table[slot];
+            bool     last = k + 1u == sizes[i];
+            if (!m->table[slot]) m->table[slot] = (uint64_t)key << 36 | (uint64_t)(last && !goes_on ? next_end++ : next_inner++) << 16 | KVI_FST_NO_TOKEN;
+            if (last) m->table[slot] = (m->table[slot] & ~UINT64_C(0xFFFF)) | i;
+            node = (uint32_t)(m->table[slot] >> 16) & 0xFFFFFu;
         }
-        m->token[node] = (uint16_t)i;
     }
     return true;
 }
@@ -2247,27 +2285,30 @@ KVI_PRIVATE bool kvi_fst_matcher_room(kv_fst_builder *b, uint32_t size)
 /* The fewest tokens that spell the text, to `out` (room for one a byte); returns how many. */
 KVI_PRIVATE uint32_t kvi_fst_tokenise(const kvi_fst_matcher *m, const uint8_t *text, uint32_t size, uint16_t *out)
 {
-    uint32_t count, at;
-    memset(m->least, 0xFF, ((size_t)size + 1) * sizeof *m->least);
-    m->least[0] = 0;
+    uint32_t  count, at;
+    uint16_t *least = m->least, *via = m->via;
+    uint8_t  *via_size = m->via_size;
+    if (!size) return 0;
+    memset(least, 0xFF, ((size_t)size + 1) * sizeof *least);
+    least[0] = 0;
     for (uint32_t i = 0; i < size; i++) {
-        uint32_t node = text[i], length = 1;
-        uint16_t reached = (uint16_t)(m->least[i] + 1);
-        for (;;) {
-            if (m->token[node] != KVI_FST_NO_TOKEN && reached < m->least[i + length]) {
-                m->least[i + length] = reached;
-                m->via[i + length] = m->token[node];
-                m->via_size[i + length] = (uint8_t)length;
-            }
-            if (i + length >= size || length == KVI_FST_TOKEN_BYTES) break;
-            node = kvi_fst_child(m, node, text[i + length]);
-            if (!node) break;
+        uint32_t node = text[i], left = size - i, longest = left < KVI_FST_TOKEN_BYTES ? left : KVI_FST_TOKEN_BYTES;
+        uint16_t reached = (uint16_t)(least[i] + 1);
+        if (reached < least[i + 1]) { least[i + 1] = reached; via[i + 1] = m->single[node]; via_size[i + 1] = 1; }
+        for (uint32_t length = 1; length < longest && node < m->inner;) {
+            uint64_t found = m->table[kvi_fst_child_slot(m, node << 8 | text[i + length])];
+            if (!found) break;
             length++;
+            node = (uint32_t)(found >> 16) & 0xFFFFFu;
+            if ((found & 0xFFFFu) == KVI_FST_NO_TOKEN || reached >= least[i + length]) continue;
+            least[i + length] = reached;
+            via[i + length] = (uint16_t)found;
+            via_size[i + length] = (uint8_t)length;
         }
     }
-    count = size ? m->least[size] : 0;
-    for (at = size; at; at -= m->via_size[at]) out[--count] = m->via[at];
-    return size ? m->least[size] : 0;
+    count = least[size];
+    for (at = size; at; at -= via_size[at]) out[--count] = via[at];
+    return least[size];
 }
 
 /* ---- rounds ---- */
@@ -2287,25 +2328,42 @@ KVI_PRIVATE uint32_t kvi_fst_name(kvi_fst_trainer *t, const kvi_fst_string *stri
     return t->count - 1;
 }
 
+#define KVI_FST_AHEAD 32u                   /* pairs fetched before they are looked at */
+KVI_INLINE uint32_t kvi_fst_pair_slot(const kvi_fst_trainer *t, uint32_t key) { return (uint32_t)((key * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & t->pair_mask; }
+
+/* The table for a round has room for four times the pairs of the round before; if they are still too
+   many for it, the rarer ones of the late part of the sample go uncounted. */
 KVI_PRIVATE uint32_t kvi_fst_count_pairs(kvi_fst_trainer *t)
 {
-    uint32_t most = 0;
-    memset(t->pairs, 0, ((size_t)t->pair_mask + 1) * sizeof *t->pairs);
+    uint32_t most = 0, slots = 65536;
+    while (slots < 4 * t->pair_count) slots *= 2;
+    if (slots > t->pair_slots) slots = t->pair_slots;
+    t->pair_mask = slots - 1;
+    memset(t->pairs, 0, slots * sizeof *t->pairs);
     t->pair_count = 0;
-    for (uint32_t i = 0; i < t->size; i++) {
-        uint32_t a = t->symbols[i], next = i + 1 < t->size ? t->symbols[i + 1] : KVI_FST_END_SYMBOL, key, slot;
-        t->place[i] = KVI_FST_NO_PAIR;
-        if (a == KVI_FST_END_SYMBOL || next == KVI_FST_END_SYMBOL || (uint32_t)t->sizes[a] + t->sizes[next] > KVI_FST_TOKEN_BYTES) continue;
-        key = a << 16 | next;
-        slot = (uint32_t)((key * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & t->pair_mask;
-        while (t->pairs[slot].count && t->pairs[slot].key != key) slot = (slot + 1) & t->pair_mask;
-        if (!t->pairs[slot].count) {
-            if (t->pair_count > t->pair_mask / 4 * 3) continue;
-            t->pair_count++;
-            t->pairs[slot].key = key;
+    for (uint32_t from = 0; from < t->size; from += KVI_FST_AHEAD) {
+        uint32_t to = t->size - from < KVI_FST_AHEAD ? t->size : from + KVI_FST_AHEAD;
+        for (uint32_t i = from; i < to; i++) {              /* where they are, so that the memory is on its way */
+            uint32_t a = t->symbols[i], next = i + 1 < t->size ? t->symbols[i + 1] : KVI_FST_END_SYMBOL;
+            t->place[i] = KVI_FST_NO_PAIR;
+            if (a == KVI_FST_END_SYMBOL || next == KVI_FST_END_SYMBOL || (uint32_t)t->sizes[a] + t->sizes[next] > KVI_FST_TOKEN_BYTES) continue;
+            t->place[i] = kvi_fst_pair_slot(t, a << 16 | next);
+            kvi_prefetch(&t->pairs[t->place[i]]);
         }
-        t->place[i] = slot;
-        if (++t->pairs[slot].count > most) most = t->pairs[slot].count;
+        for (uint32_t i = from; i < to; i++) {
+            uint32_t slot = t->place[i], key;
+            if (slot == KVI_FST_NO_PAIR) continue;
+            key = (uint32_t)t->symbols[i] << 16 | t->symbols[i + 1];
+            while (t->pairs[slot].count && t->pairs[slot].key != key) slot = (slot + 1) & t->pair_mask;
+            t->place[i] = KVI_FST_NO_PAIR;
+            if (!t->pairs[slot].count) {
+                if (t->pair_count > t->pair_mask / 4 * 3) continue;
+                t->pair_count++;
+                t->pairs[slot].key = key;
+            }
+            t->place[i] = slot;
+            if (++t->pairs[slot].count > most) most = t->pairs[slot].count;
+        }
     }
     return most;
 }
@@ -2318,29 +2376,30 @@ KVI_PRIVATE bool kvi_fst_choose_pairs(kvi_fst_trainer *t, uint32_t least)
         if (t->pairs[slot].count >= least) t->chosen[chosen++] = (uint64_t)(UINT32_MAX - t->pairs[slot].count) << 32 | t->pairs[slot].key;
     kvi_fst_sort(t->chosen, chosen);
     for (uint32_t i = 0; i < chosen && t->count < t->most; i++) {
-        uint32_t       key = (uint32_t)t->chosen[i], a = key >> 16, z = key & 0xFFFFu, slot;
+        uint32_t       key = (uint32_t)t->chosen[i], a = key >> 16, z = key & 0xFFFFu, slot, token;
         kvi_fst_string string = t->strings[a];
         memcpy(string.bytes + t->sizes[a], t->strings[z].bytes, t->sizes[z]);
-        slot = (uint32_t)((key * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & t->pair_mask;
-        while (t->pairs[slot].key != key || !t->pairs[slot].count) slot = (slot + 1) & t->pair_mask;
-        t->pairs[slot].token = kvi_fst_name(t, &string, (uint32_t)t->sizes[a] + t->sizes[z]);
+        token = kvi_fst_name(t, &string, (uint32_t)t->sizes[a] + t->sizes[z]);
+        if (!token) break;
+        for (slot = kvi_fst_pair_slot(t, key); t->pairs[slot].key != key || !t->pairs[slot].count;) slot = (slot + 1) & t->pair_mask;
+        t->pairs[slot].count = KVI_FST_CHOSEN | token;
     }
     return t->count > before;
 }
 
-/* Write the sample with the new tokens. Where two pairs overlap, the more frequent one has it. */
+/* Write the sample with the new tokens. Where two pairs overlap, the more frequent one has it: its token
+   is the lower. */
 KVI_PRIVATE void kvi_fst_merge_pairs(kvi_fst_trainer *t)
 {
     uint32_t out = 0;
     for (uint32_t i = 0; i < t->size; i++) {
-        const kvi_fst_pair *pair = t->place[i] == KVI_FST_NO_PAIR ? NULL : &t->pairs[t->place[i]];
-        bool                merge = pair && pair->token;
-        if (merge && t->place[i + 1] != KVI_FST_NO_PAIR) {
-            const kvi_fst_pair *next = &t->pairs[t->place[i + 1]];
-            if (next->token && next->count > pair->count) merge = false;
+        uint32_t here = t->place[i] == KVI_FST_NO_PAIR ? 0 : t->pairs[t->place[i]].count, next;
+        if (i + KVI_FST_AHEAD < t->size && t->place[i + KVI_FST_AHEAD] != KVI_FST_NO_PAIR) kvi_prefetch(&t->pairs[t->place[i + KVI_FST_AHEAD]]);
+        if (here >= KVI_FST_CHOSEN) {
+            next = t->place[i + 1] == KVI_FST_NO_PAIR ? 0 : t->pairs[t->place[i + 1]].count;
+            if (next < KVI_FST_CHOSEN || next >= here) { t->symbols[out++] = (uint16_t)here; i++; continue; }
         }
-        t->symbols[out++] = merge ? (uint16_t)pair->token : t->symbols[i];
-        if (merge) i++;
+        t->symbols[out++] = t->symbols[i];
     }
     t->size = out;
 }
@@ -2471,7 +2530,7 @@ KVI_PRIVATE void kvi_fst_trainer_free(kvi_fst_trainer *t)
     const kv_allocator *a = &t->b->allocator;
     kvi_free(a, t->symbols, t->capacity * sizeof *t->symbols);
     kvi_free(a, t->place, t->capacity * sizeof *t->place);
-    if (t->pairs) kvi_free(a, t->pairs, ((size_t)t->pair_mask + 1) * sizeof *t->pairs);
+    kvi_free(a, t->pairs, t->pair_slots * sizeof *t->pairs);
     kvi_free(a, t->strings, t->most * sizeof *t->strings);
     kvi_free(a, t->sizes, t->most);
     kvi_free(a, t->uses, t->most * sizeof *t->uses);
@@ -2495,7 +2554,8 @@ KVI_PRIVATE bool kvi_fst_trainer_make(kvi_fst_trainer *t, kv_fst_builder *b, siz
     while (named < 2 * t->most) named *= 2;
     t->symbols = (uint16_t *)kvi_alloc(a, t->capacity * sizeof *t->symbols);
     t->place = (uint32_t *)kvi_alloc(a, t->capacity * sizeof *t->place);
-    t->pair_mask = pairs - 1;
+    t->pair_slots = pairs;
+    t->pair_count = pairs;
     t->pairs = (kvi_fst_pair *)kvi_alloc(a, pairs * sizeof *t->pairs);
     t->strings = (kvi_fst_string *)kvi_alloc_zero(a, t->most * sizeof *t->strings);
     t->sizes = (uint8_t *)kvi_alloc(a, t->most);
@@ -2755,23 +2815,21 @@ KVI_PRIVATE void kvi_fst_put_blob(const kvi_fst_window *w, uint32_t count, uint8
 KVI_PRIVATE void kvi_fst_put_arcs(const kvi_fst_window *w, uint32_t count, uint32_t base, uint8_t **p)
 {
     uint64_t lowest = UINT64_MAX, highest = 0, keys = 0;
-    uint32_t back = 0, end_width, back_width, ref_width, size[KVI_FST_ENTRIES];
+    uint32_t keep = 0, end_width, keep_width, ref_width;
     for (uint32_t i = 0; i < count; i++) {
-        size[i] = i ? w->lcp[i] + kvi_fst_tail_size(w, i) : (uint32_t)w->first.size;
-        if (size[i] - w->base[i] > back) back = size[i] - w->base[i];
+        if (w->base[i] - base > keep) keep = w->base[i] - base;
         if (w->child[i] < lowest) lowest = w->child[i];
         if (w->child[i] > highest) highest = w->child[i];
         keys += w->keys[i];
     }
-    (void)base;
     end_width = (kvi_fst_width(keys) + 7) / 8;
-    back_width = back > 255 ? 2 : 1;
+    keep_width = keep > 255 ? 2 : 1;
     ref_width = (kvi_fst_width(highest - lowest) + 7) / 8;
-    *(*p)++ = (uint8_t)((end_width - 1) | (back_width - 1) << 3 | ref_width << 4);
+    *(*p)++ = (uint8_t)((end_width - 1) | (keep_width - 1) << 3 | ref_width << 4);
     kvi_fst_put(p, lowest, 6);
     keys = 0;
     for (uint32_t i = 0; i < count; i++) kvi_fst_put(p, keys += w->keys[i], end_width);
-    for (uint32_t i = 0; i < count; i++) kvi_fst_put(p, size[i] - w->base[i], back_width);
+    for (uint32_t i = 0; i < count; i++) kvi_fst_put(p, w->base[i] - base, keep_width);
     for (uint32_t i = 0; i < count; i++) kvi_fst_put(p, w->child[i] - lowest, ref_width);
 }
 
@@ -2954,7 +3012,7 @@ KVI_PRIVATE kv_status kvi_fst_close(kv_fst_builder *b, uint32_t level, uint32_t 
 }
 
 /* Append the key in b->key to the leaf's window. */
-KVI_PRIVATE kv_status kvi_fst_push(kv_fst_builder *b, const kvi_fst_record *record, const uint8_t *value)
+KVI_PRIVATE kv_status kvi_fst_push(kv_fst_builder *b, const kvi_fst_record *record)
 {
     kvi_fst_window *w = kvi_fst_window_at(b, 0);
     uint32_t        i;
@@ -2967,7 +3025,7 @@ KVI_PRIVATE kv_status kvi_fst_push(kv_fst_builder *b, const kvi_fst_record *reco
     w->value[i] = record->value;
     w->large[i] = record->large;
     if (b->values == KV_FST_BYTES) {
-        if (!kvi_fst_keep(b, kv_buf_append(&w->values, kv_bytes(value, (size_t)record->value)))) return b->failed;
+        if (!kvi_fst_keep(b, kv_buf_append(&w->values, kv_bytes(record->bytes, (size_t)record->value)))) return b->failed;
         w->value[i] = w->values.size;
     }
     w->count = i + 1;
@@ -2995,7 +3053,7 @@ KVI_PRIVATE kv_status kvi_fst_drain(kv_fst_builder *b)
     while (!b->failed && kvi_fst_read(b, &reader, &record)) {
         b->key.size = record.lcp;
         if (!kvi_fst_keep(b, kv_buf_append(&b->key, kv_bytes(record.tail, record.size)))) break;
-        (void)kvi_fst_push(b, &record, kvi_fst_record_value(&reader, &record));
+        (void)kvi_fst_push(b, &record);
     }
     for (kvi_fst_chunk *c = b->chunks; c; c = c->next) c->size = 0;
     b->chunk = b->chunks;
