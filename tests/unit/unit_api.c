@@ -13,7 +13,7 @@
 #include "../../kv_lsm.h"
 #include "../kv_test.h"
 
-#define SAME(type, name) do { type pointer = name; CHECK(pointer != NULL); } while (0)
+#define SAME(type, name) do { __typeof__(type) pointer = name; CHECK(pointer != NULL); } while (0)
 
 typedef kv_status get_fn(kv_store *, kv_slice, kv_buf *);
 typedef kv_status set_fn(kv_store *, kv_slice, kv_slice);
