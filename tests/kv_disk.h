@@ -168,6 +168,7 @@ typedef struct disk_write { size_t op, offset, size; disk_bytes *bytes; bool tru
 typedef struct disk_node {
     bool         is_dir, failed;        /* failed: a write or sync failed on it */
     uint32_t     opened;
+    size_t       born;                  /* the number of the operation that made it */
     disk_content now, safe;             /* what reads see; what a power cut leaves for sure */
     disk_write  *pending;               /* the way from safe to now */
     size_t       pending_count, pending_capacity;
@@ -306,7 +307,7 @@ static void disk_names_apply(disk_names *names, const disk_op *op)
 }
 
 /* Whether every byte of the file is durable; of a path: also every name on the way to it. */
-static bool disk_node_is_durable(const disk *d, uint32_t node) { return node < d->node_count && d->nodes[node] && !d->nodes[node]->pending_count; }
+static TEST_UNUSED bool disk_node_is_durable(const disk *d, uint32_t node) { return node < d->node_count && d->nodes[node] && !d->nodes[node]->pending_count; }
 
 /* ------------------------------------------------------------------------------------------------
    >>operations   one operation takes a state to the next; the same code runs live and in a replay  */
@@ -321,7 +322,10 @@ static void disk_apply(disk *d, const disk_op *op, size_t op_index)
     case DISK_MAKE_DIR:
         n->is_dir = true;
         /* fall through */
-    case DISK_CREATE: case DISK_LINK: case DISK_RENAME: case DISK_REMOVE:
+    case DISK_CREATE:
+        n->born = op_index;
+        /* fall through */
+    case DISK_LINK: case DISK_RENAME: case DISK_REMOVE:
         disk_names_apply(&d->names, op);
         DISK_GROW(d->pending_names, d->pending_name_count, d->pending_name_capacity);
         d->pending_names[d->pending_name_count++] = *op;
@@ -425,6 +429,7 @@ static void disk_copy_node(disk *to, const disk *from, uint32_t id, bool pending
     if (!source || (id < to->node_count && to->nodes[id] && (to->nodes[id]->is_dir || to->nodes[id]->now.bytes || to->nodes[id]->safe.bytes))) return;
     n = disk_node_at(to, id);
     n->is_dir = source->is_dir;
+    n->born = source->born;
     disk_content_copy(&n->safe, &source->safe);
     disk_content_copy(&n->now, pending ? &source->now : &source->safe);
     if (pending && !n->pending_count) for (size_t i = 0; i < source->pending_count; i++) disk_node_pend(n, source->pending[i]);
