@@ -103,7 +103,7 @@ extern "C" {
 #endif
 
 #define KV_REGEX_SIZE_MAX      1024u    /* positions of a regular expression, repetitions written out */
-#define KV_REGEX_DEPTH_MAX     64u      /* nested groups */
+#define KV_REGEX_DEPTH_MAX     32u      /* nested groups */
 #define KV_LEVENSHTEIN_MAX     64u      /* the greatest distance */
 #define KV_AUTOMATON_STATE_MAX 256u     /* bytes of a state */
 
@@ -2780,10 +2780,11 @@ KVI_PRIVATE uint32_t kvi_fst_fit(const uint64_t *values, uint32_t count, uint64_
 }
 KVI_PRIVATE void kvi_fst_put_numbers(const uint64_t *values, uint32_t count, uint64_t rank, uint8_t **p)
 {
-    uint64_t slopes[3] = { 0, 1, 0 }, offset, best_offset = 0, best_slope = 0, bits[KVI_FST_ENTRIES];
+    uint64_t slopes[4] = { 0, 1, 0, 0 }, offset, best_offset = 0, best_slope = 0, bits[KVI_FST_ENTRIES];
     uint32_t best_width = 0, tried = 2;
     size_t   size, best_size = SIZE_MAX;
-    if (count > 1 && values[count - 1] > values[0]) slopes[tried++] = (values[count - 1] - values[0]) / (count - 1);
+    if (count > 1) slopes[tried++] = values[1] - values[0];
+    if (count > 2 && values[count - 1] > values[0]) slopes[tried++] = (values[count - 1] - values[0]) / (count - 1);
     for (uint32_t i = 0; i < tried; i++) {
         uint32_t width = kvi_fst_fit(values, count, rank, slopes[i], &offset);
         if (width > 56) width = 64;
@@ -3353,6 +3354,981 @@ KVI_FST_DEFINE void kv_fst_build_abandon(kv_fst_builder *b)
     kvi_fst_build_free(b);
 }
 KVI_FST_DEFINE const char *kv_fst_build_error(const kv_fst_builder *b) { return b ? kvi_error_text(&b->error) : ""; }
+
+/* ------------------------------------------------------------------------------------------------
+   >>automaton   what the built-in automata share: bytes become characters
+
+   A state that has begun a character keeps its bytes until it is whole. What turns out to be no UTF-8
+   (overlong forms and surrogates too) counts byte by byte, as characters beyond all code points.   */
+
+#define KVI_FST_RAW 0x110000u           /* + byte: a byte that is no part of UTF-8 */
+
+typedef struct kvi_fst_chars { uint8_t bytes[4], have, need; } kvi_fst_chars;
+
+KVI_INLINE bool kvi_fst_continues(const kvi_fst_chars *c, uint8_t byte)
+{
+    uint8_t least = 0x80, most = 0xBF;
+    if (c->have == 1) {
+        if (c->bytes[0] == 0xE0) least = 0xA0;
+        if (c->bytes[0] == 0xED) most = 0x9F;
+        if (c->bytes[0] == 0xF0) least = 0x90;
+        if (c->bytes[0] == 0xF4) most = 0x8F;
+    }
+    return byte >= least && byte <= most;
+}
+/* The bytes of a character that will not be whole. */
+KVI_PRIVATE uint32_t kvi_fst_chars_flush(kvi_fst_chars *c, uint32_t *out)
+{
+    uint32_t count = c->have;
+    for (uint32_t i = 0; i < count; i++) out[i] = KVI_FST_RAW + c->bytes[i];
+    c->have = 0;
+    return count;
+}
+/* One byte more: up to 4 characters come out of it. */
+KVI_PRIVATE uint32_t kvi_fst_chars_feed(kvi_fst_chars *c, uint8_t byte, uint32_t *out)
+{
+    uint32_t count = 0, code;
+    if (c->have) {
+        if (kvi_fst_continues(c, byte)) {
+            c->bytes[c->have++] = byte;
+            if (c->have < c->need) return 0;
+            code = c->need == 2 ? c->bytes[0] & 0x1Fu : c->need == 3 ? c->bytes[0] & 0x0Fu : c->bytes[0] & 0x07u;
+            for (uint32_t i = 1; i < c->need; i++) code = code << 6 | (c->bytes[i] & 0x3Fu);
+            c->have = 0;
+            out[0] = code;
+            return 1;
+        }
+        count = kvi_fst_chars_flush(c, out);
+    }
+    if (byte >= 0xC2 && byte <= 0xF4) {
+        c->bytes[0] = byte;
+        c->have = 1;
+        c->need = byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+        return count;
+    }
+    out[count] = byte < 0x80 ? byte : KVI_FST_RAW + byte;
+    return count + 1;
+}
+
+/* All characters of a text, behind a header of `head` bytes in one block of memory. *count: how many. */
+KVI_PRIVATE void *kvi_fst_chars_of(const kv_allocator *a, kv_slice text, size_t head, uint32_t *count)
+{
+    kvi_fst_chars c;
+    uint8_t      *memory = (uint8_t *)kvi_alloc(a, head + text.size * sizeof(uint32_t));
+    uint32_t     *chars = (uint32_t *)(void *)(memory + head);
+    uint32_t      out[4], n;
+    if (!memory) return NULL;
+    memset(&c, 0, sizeof c);
+    *count = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        n = kvi_fst_chars_feed(&c, ((const uint8_t *)text.data)[i], out);
+        for (uint32_t k = 0; k < n; k++) chars[(*count)++] = out[k];
+    }
+    n = kvi_fst_chars_flush(&c, out);
+    for (uint32_t k = 0; k < n; k++) chars[(*count)++] = out[k];
+    return memory;
+}
+
+/* What `user` of each built-in automaton begins with. */
+typedef struct kvi_fst_machine { kv_allocator allocator; size_t size; } kvi_fst_machine;
+
+KVI_PRIVATE void kvi_fst_machine_free(void *user)
+{
+    kvi_fst_machine *m = (kvi_fst_machine *)user;
+    kv_allocator     a = m->allocator;
+    kvi_free(&a, m, m->size);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>levenshtein   one row of the table of distances, of which only the 2 * distance + 1 fields around the
+   diagonal can still count; band[i] is the distance of what was read to the word's first row + i - distance
+   characters, and distance + 1 stands for more                                                     */
+
+typedef struct kvi_fst_word { kvi_fst_machine machine; uint32_t count, distance; } kvi_fst_word;      /* and then the characters */
+typedef struct kvi_fst_row { uint32_t row; kvi_fst_chars chars; uint8_t band[2 * KV_LEVENSHTEIN_MAX + 1]; } kvi_fst_row;
+
+KVI_INLINE const uint32_t *kvi_fst_word_chars(const kvi_fst_word *w) { return (const uint32_t *)(const void *)(w + 1); }
+
+KVI_PRIVATE void kvi_fst_row_start(const void *user, void *state)
+{
+    const kvi_fst_word *w = (const kvi_fst_word *)user;
+    kvi_fst_row        *r = (kvi_fst_row *)state;
+    uint32_t            d = w->distance;
+    r->row = 0;
+    memset(&r->chars, 0, sizeof r->chars);
+    for (uint32_t i = 0; i <= 2 * d; i++) r->band[i] = (uint8_t)(i < d || i - d > w->count ? d + 1 : i - d);
+}
+KVI_PRIVATE void kvi_fst_row_read(const kvi_fst_word *w, kvi_fst_row *r, uint32_t c)
+{
+    uint32_t d = w->distance, left = d + 1;         /* left: the field before, in the new row */
+    r->row++;
+    for (uint32_t i = 0; i <= 2 * d; i++) {
+        uint32_t best = d + 1, at = r->row + i;     /* the field's place in the word, + d */
+        if (at >= d && at - d <= w->count) {
+            best = i < 2 * d ? r->band[i + 1] + 1u : d + 1;
+            if (left + 1 < best) best = left + 1;
+            if (at > d) {
+                uint32_t changed = r->band[i] + (kvi_fst_word_chars(w)[at - d - 1] != c ? 1u : 0u);
+                if (changed < best) best = changed;
+            }
+            if (best > d + 1) best = d + 1;
+        }
+        r->band[i] = (uint8_t)best;
+        left = best;
+    }
+}
+KVI_PRIVATE void kvi_fst_row_step(const void *user, const void *state, uint8_t byte, void *next)
+{
+    const kvi_fst_word *w = (const kvi_fst_word *)user;
+    kvi_fst_row        *r = (kvi_fst_row *)next;
+    uint32_t            out[4], count;
+    memcpy(next, state, offsetof(kvi_fst_row, band) + 2 * w->distance + 1);
+    count = kvi_fst_chars_feed(&r->chars, byte, out);
+    for (uint32_t i = 0; i < count; i++) kvi_fst_row_read(w, r, out[i]);
+}
+KVI_PRIVATE bool kvi_fst_row_match(const void *user, const void *state)
+{
+    const kvi_fst_word *w = (const kvi_fst_word *)user;
+    kvi_fst_row         r;
+    uint32_t            out[4], count, at;
+    memcpy(&r, state, offsetof(kvi_fst_row, band) + 2 * w->distance + 1);
+    count = kvi_fst_chars_flush(&r.chars, out);
+    for (uint32_t i = 0; i < count; i++) kvi_fst_row_read(w, &r, out[i]);
+    at = w->count + w->distance;
+    return at >= r.row && at - r.row <= 2 * w->distance && r.band[at - r.row] <= w->distance;
+}
+KVI_PRIVATE bool kvi_fst_row_can(const void *user, const void *state)
+{
+    const kvi_fst_word *w = (const kvi_fst_word *)user;
+    const kvi_fst_row  *r = (const kvi_fst_row *)state;
+    for (uint32_t i = 0; i <= 2 * w->distance; i++) if (r->band[i] <= w->distance) return true;
+    return false;
+}
+
+KVI_PRIVATE kv_status kvi_fst_make_levenshtein(const kv_allocator *a, kv_slice word, uint32_t distance, kv_automaton *out)
+{
+    uint32_t      count;
+    kvi_fst_word *w;
+    if (distance > KV_LEVENSHTEIN_MAX || kv_check_key(word) < 0) return KV_ERR_INVALID;
+    w = (kvi_fst_word *)kvi_fst_chars_of(a, word, sizeof *w, &count);
+    if (!w) return KV_ERR_NO_MEMORY;
+    w->machine.allocator = *a;
+    w->machine.size = sizeof *w + word.size * sizeof(uint32_t);
+    w->count = count;
+    w->distance = distance;
+    out->user = w;
+    out->state_size = (offsetof(kvi_fst_row, band) + 2 * (size_t)distance + 1 + 7) / 8 * 8;
+    out->start = kvi_fst_row_start;
+    out->step = kvi_fst_row_step;
+    out->is_match = kvi_fst_row_match;
+    out->can_match = kvi_fst_row_can;
+    out->free = kvi_fst_machine_free;
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>subsequence   how many of the letters were seen                                               */
+
+typedef struct kvi_fst_letters { kvi_fst_machine machine; uint32_t count; } kvi_fst_letters;           /* and then they */
+typedef struct kvi_fst_seen { uint32_t seen; kvi_fst_chars chars; } kvi_fst_seen;
+
+KVI_PRIVATE void kvi_fst_seen_start(const void *user, void *state) { (void)user; memset(state, 0, sizeof(kvi_fst_seen)); }
+KVI_PRIVATE void kvi_fst_seen_read(const kvi_fst_letters *l, kvi_fst_seen *s, const uint32_t *chars, uint32_t count)
+{
+    const uint32_t *letters = (const uint32_t *)(const void *)(l + 1);
+    for (uint32_t i = 0; i < count; i++) if (s->seen < l->count && letters[s->seen] == chars[i]) s->seen++;
+}
+KVI_PRIVATE void kvi_fst_seen_step(const void *user, const void *state, uint8_t byte, void *next)
+{
+    kvi_fst_seen *s = (kvi_fst_seen *)next;
+    uint32_t      out[4];
+    memcpy(next, state, sizeof *s);
+    kvi_fst_seen_read((const kvi_fst_letters *)user, s, out, kvi_fst_chars_feed(&s->chars, byte, out));
+}
+KVI_PRIVATE bool kvi_fst_seen_match(const void *user, const void *state)
+{
+    const kvi_fst_letters *l = (const kvi_fst_letters *)user;
+    kvi_fst_seen           s = *(const kvi_fst_seen *)state;
+    uint32_t               out[4];
+    kvi_fst_seen_read(l, &s, out, kvi_fst_chars_flush(&s.chars, out));
+    return s.seen == l->count;
+}
+
+KVI_PRIVATE kv_status kvi_fst_make_subsequence(const kv_allocator *a, kv_slice letters, kv_automaton *out)
+{
+    uint32_t         count;
+    kvi_fst_letters *l;
+    if (kv_check_key(letters) < 0) return KV_ERR_INVALID;
+    l = (kvi_fst_letters *)kvi_fst_chars_of(a, letters, sizeof *l, &count);
+    if (!l) return KV_ERR_NO_MEMORY;
+    l->machine.allocator = *a;
+    l->machine.size = sizeof *l + letters.size * sizeof(uint32_t);
+    l->count = count;
+    out->user = l;
+    out->state_size = (sizeof(kvi_fst_seen) + 7) / 8 * 8;
+    out->start = kvi_fst_seen_start;
+    out->step = kvi_fst_seen_step;
+    out->is_match = kvi_fst_seen_match;
+    out->can_match = NULL;
+    out->free = kvi_fst_machine_free;
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>regex   Glushkov's construction: a state for each character of the pattern, and from each the set of
+   those that may come next. A state of the search is a set of them, as bits; bit 0 is the start.
+
+   There is no tree: a piece of the pattern becomes a fragment at once, and what is repeated three times
+   is parsed three times. Invariant X1: the work is bounded by KVI_FST_REGEX_STEPS, the depth by
+   KV_REGEX_DEPTH_MAX, positions by KV_REGEX_SIZE_MAX.                                              */
+
+#define KVI_FST_REGEX_WORDS  (KV_REGEX_SIZE_MAX / 64u)
+#define KVI_FST_REGEX_STEPS  65536u         /* atoms parsed, with repetition */
+#define KVI_FST_REGEX_RANGES 4096u
+
+typedef struct kvi_fst_set { uint64_t words[KVI_FST_REGEX_WORDS]; } kvi_fst_set;
+typedef struct kvi_fst_range { uint32_t from, to; } kvi_fst_range;
+typedef struct kvi_fst_class { uint16_t first, count; bool negated; } kvi_fst_class;     /* ranges of characters */
+typedef struct kvi_fst_piece { kvi_fst_set first, last; bool nullable; } kvi_fst_piece;  /* a fragment */
+
+typedef struct kvi_fst_regex {
+    kvi_fst_machine machine;
+    uint32_t        positions, words, range_count;      /* positions: with the start */
+    kvi_fst_set     accept;
+    kvi_fst_set     ascii[128];                         /* positions that take the character */
+    kvi_fst_class   classes[KV_REGEX_SIZE_MAX];
+    kvi_fst_range   ranges[KVI_FST_REGEX_RANGES];
+    kvi_fst_set     follow[KV_REGEX_SIZE_MAX];
+} kvi_fst_regex;
+
+typedef struct kvi_fst_parser {
+    kvi_fst_regex *r;
+    const uint8_t *p, *start, *end;
+    uint32_t       depth, steps;
+    bool           failed;
+} kvi_fst_parser;
+
+KVI_INLINE void kvi_fst_set_add(kvi_fst_set *s, uint32_t bit) { s->words[bit / 64] |= UINT64_C(1) << (bit & 63); }
+KVI_INLINE void kvi_fst_set_join(kvi_fst_set *s, const kvi_fst_set *other) { for (uint32_t i = 0; i < KVI_FST_REGEX_WORDS; i++) s->words[i] |= other->words[i]; }
+
+/* ---- pieces ---- */
+
+KVI_PRIVATE void kvi_fst_piece_empty(kvi_fst_piece *f) { memset(f, 0, sizeof *f); f->nullable = true; }
+/* Whatever ends `from` may be followed by `to`. */
+KVI_PRIVATE void kvi_fst_piece_link(kvi_fst_regex *r, const kvi_fst_set *from, const kvi_fst_set *to)
+{
+    for (uint32_t i = 0; i < KVI_FST_REGEX_WORDS; i++)
+        for (uint64_t bits = from->words[i]; bits; bits &= bits - 1) kvi_fst_set_join(&r->follow[i * 64 + kvi_lowest_bit64(bits)], to);
+}
+KVI_PRIVATE void kvi_fst_piece_append(kvi_fst_regex *r, kvi_fst_piece *a, const kvi_fst_piece *b)
+{
+    kvi_fst_set last = b->last;
+    kvi_fst_piece_link(r, &a->last, &b->first);
+    if (a->nullable) kvi_fst_set_join(&a->first, &b->first);
+    if (b->nullable) kvi_fst_set_join(&last, &a->last);
+    a->last = last;
+    a->nullable = a->nullable && b->nullable;
+}
+
+/* A position that takes the characters of the last `count` ranges. */
+KVI_PRIVATE void kvi_fst_piece_class(kvi_fst_parser *p, uint32_t count, bool negated, kvi_fst_piece *f)
+{
+    kvi_fst_regex *r = p->r;
+    kvi_fst_class *c;
+    memset(f, 0, sizeof *f);
+    if (p->failed || r->positions == KV_REGEX_SIZE_MAX) { p->failed = true; return; }
+    c = &r->classes[r->positions];
+    c->first = (uint16_t)(r->range_count - count);
+    c->count = (uint16_t)count;
+    c->negated = negated;
+    kvi_fst_set_add(&f->first, r->positions);
+    kvi_fst_set_add(&f->last, r->positions);
+    r->positions++;
+}
+KVI_PRIVATE bool kvi_fst_class_has(const kvi_fst_regex *r, const kvi_fst_class *c, uint32_t code)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (code >= r->ranges[c->first + i].from && code <= r->ranges[c->first + i].to) return !c->negated;
+    return c->negated;
+}
+KVI_PRIVATE void kvi_fst_regex_range(kvi_fst_parser *p, uint32_t from, uint32_t to)
+{
+    if (p->r->range_count == KVI_FST_REGEX_RANGES || from > to) { p->failed = true; return; }
+    p->r->ranges[p->r->range_count].from = from;
+    p->r->ranges[p->r->range_count++].to = to;
+}
+
+/* ---- characters ---- */
+
+KVI_INLINE bool kvi_fst_regex_at(const kvi_fst_parser *p, char c) { return p->p < p->end && *p->p == (uint8_t)c; }
+KVI_PRIVATE int kvi_fst_hex(uint8_t c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+/* The next byte, plain or as \xHH. False: there is none. */
+KVI_PRIVATE bool kvi_fst_regex_byte(kvi_fst_parser *p, uint8_t *byte)
+{
+    int high, low;
+    if (p->p == p->end) return false;
+    if (*p->p != '\\') { *byte = *p->p++; return true; }
+    if (p->end - p->p < 4 || p->p[1] != 'x') return false;
+    high = kvi_fst_hex(p->p[2]);
+    low = kvi_fst_hex(p->p[3]);
+    if (high < 0 || low < 0) return false;
+    *byte = (uint8_t)(high * 16 + low);
+    p->p += 4;
+    return true;
+}
+/* A literal character: bytes that are UTF-8 together, or a byte. */
+KVI_PRIVATE uint32_t kvi_fst_regex_char(kvi_fst_parser *p)
+{
+    kvi_fst_chars  c;
+    uint32_t       out[4];
+    const uint8_t *after_first;
+    uint8_t        byte, first;
+    memset(&c, 0, sizeof c);
+    if (!kvi_fst_regex_byte(p, &first)) { p->failed = true; return 0; }
+    if (kvi_fst_chars_feed(&c, first, out)) return out[0];
+    after_first = p->p;
+    while (kvi_fst_regex_byte(p, &byte) && kvi_fst_continues(&c, byte)) if (kvi_fst_chars_feed(&c, byte, out)) return out[0];
+    p->p = after_first;
+    return KVI_FST_RAW + first;
+}
+
+/* \d and its like: adds ranges, of the complement too. False: it is another letter. */
+KVI_PRIVATE bool kvi_fst_regex_shorthand(kvi_fst_parser *p, uint8_t letter)
+{
+    static const uint8_t digit[] = { '0', '9' }, word[] = { '0', '9', 'A', 'Z', '_', '_', 'a', 'z' }, space[] = { '\t', '\r', ' ', ' ' };
+    uint8_t        kind = (uint8_t)(letter | 0x20);
+    const uint8_t *ranges = kind == 'd' ? digit : kind == 'w' ? word : space;
+    uint32_t       count = kind == 'd' ? 1 : kind == 'w' ? 4 : 2, from = 0;
+    if (kind != 'd' && kind != 'w' && kind != 's') return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (letter == kind) kvi_fst_regex_range(p, ranges[2 * i], ranges[2 * i + 1]);
+        else if (ranges[2 * i] > from) kvi_fst_regex_range(p, from, ranges[2 * i] - 1u);
+        from = ranges[2 * i + 1] + 1u;
+    }
+    if (letter != kind) kvi_fst_regex_range(p, from, KVI_FST_RAW + 255);
+    return true;
+}
+/* What \letter stands for, or -1. */
+KVI_PRIVATE int kvi_fst_regex_escape(uint8_t letter)
+{
+    switch (letter) {
+    case 'n': return '\n';
+    case 't': return '\t';
+    case 'r': return '\r';
+    case 'f': return '\f';
+    case 'v': return '\v';
+    default: break;
+    }
+    if (letter >= 128 || (letter >= '0' && letter <= '9') || ((letter | 0x20) >= 'a' && (letter | 0x20) <= 'z')) return -1;
+    return letter;
+}
+/* One character of a class or outside, with escapes. */
+KVI_PRIVATE uint32_t kvi_fst_regex_one(kvi_fst_parser *p)
+{
+    int c;
+    if (!kvi_fst_regex_at(p, '\\') || (p->end - p->p > 1 && p->p[1] == 'x')) return kvi_fst_regex_char(p);
+    c = p->end - p->p > 1 ? kvi_fst_regex_escape(p->p[1]) : -1;
+    if (c < 0) { p->failed = true; return 0; }
+    p->p += 2;
+    return (uint32_t)c;
+}
+
+KVI_PRIVATE bool kvi_fst_regex_named(kvi_fst_parser *p)       /* [:alpha:] inside a class */
+{
+    static const struct { const char *name; uint8_t ranges[8]; uint8_t count; } names[] = {
+        { "alpha", { 'A', 'Z', 'a', 'z' }, 2 }, { "digit", { '0', '9' }, 1 }, { "alnum", { '0', '9', 'A', 'Z', 'a', 'z' }, 3 },
+        { "upper", { 'A', 'Z' }, 1 }, { "lower", { 'a', 'z' }, 1 }, { "space", { '\t', '\r', ' ', ' ' }, 2 },
+        { "blank", { '\t', '\t', ' ', ' ' }, 2 }, { "xdigit", { '0', '9', 'A', 'F', 'a', 'f' }, 3 },
+        { "punct", { '!', '/', ':', '@', '[', '`', '{', '~' }, 4 }, { "print", { ' ', '~' }, 1 }, { "graph", { '!', '~' }, 1 }, { "cntrl", { 0, 31, 127, 127 }, 2 }
+    };
+    if (p->end - p->p < 2 || p->p[0] != '[' || p->p[1] != ':') return false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t size = strlen(names[i].name);
+        if ((size_t)(p->end - p->p) < size + 4 || memcmp(p->p + 2, names[i].name, size) != 0 || p->p[2 + size] != ':' || p->p[3 + size] != ']') continue;
+        for (uint32_t k = 0; k < names[i].count; k++) kvi_fst_regex_range(p, names[i].ranges[2 * k], names[i].ranges[2 * k + 1]);
+        p->p += size + 4;
+        return true;
+    }
+    p->failed = true;
+    return true;
+}
+KVI_PRIVATE void kvi_fst_regex_brackets(kvi_fst_parser *p, kvi_fst_piece *f)
+{
+    uint32_t before = p->r->range_count, from, to;
+    bool     negated, first = true;
+    p->p++;
+    negated = kvi_fst_regex_at(p, '^');
+    if (negated) p->p++;
+    for (; !p->failed && !(kvi_fst_regex_at(p, ']') && !first); first = false) {
+        if (p->p == p->end) { p->failed = true; break; }
+        if (kvi_fst_regex_named(p)) continue;
+        if (p->end - p->p > 1 && *p->p == '\\' && kvi_fst_regex_shorthand(p, p->p[1])) { p->p += 2; continue; }
+        from = to = kvi_fst_regex_one(p);
+        if (p->end - p->p > 1 && p->p[0] == '-' && p->p[1] != ']') { p->p++; to = kvi_fst_regex_one(p); }
+        if (!p->failed) kvi_fst_regex_range(p, from, to);
+    }
+    if (!p->failed) p->p++;
+    kvi_fst_piece_class(p, p->r->range_count - before, negated, f);
+}
+
+/* ---- grammar: either = row { '|' row }, row = { atom [ repetition ] } ---- */
+
+KVI_PRIVATE void kvi_fst_regex_either(kvi_fst_parser *p, kvi_fst_piece *f);
+
+KVI_PRIVATE void kvi_fst_regex_atom(kvi_fst_parser *p, kvi_fst_piece *f)
+{
+    uint32_t before = p->r->range_count, code;
+    kvi_fst_piece_empty(f);
+    if (p->failed || ++p->steps > KVI_FST_REGEX_STEPS) { p->failed = true; return; }
+    switch (*p->p) {
+    case '(':
+        p->p++;
+        if (p->end - p->p > 1 && p->p[0] == '?' && p->p[1] == ':') p->p += 2;
+        if (++p->depth > KV_REGEX_DEPTH_MAX) { p->failed = true; return; }
+        kvi_fst_regex_either(p, f);
+        p->depth--;
+        if (!kvi_fst_regex_at(p, ')')) { p->failed = true; return; }
+        p->p++;
+        return;
+    case '[': kvi_fst_regex_brackets(p, f); return;
+    case '*': case '+': case '?': case '{': p->failed = true; return;
+    case '^': if (p->p != p->start) p->failed = true; p->p++; return;              /* the whole key is meant anyway */
+    case '$': if (p->p + 1 != p->end) p->failed = true; p->p++; return;
+    case '.':
+        p->p++;
+        kvi_fst_regex_range(p, 0, KVI_FST_RAW + 255);
+        break;
+    case '\\':
+        if (p->end - p->p > 1 && kvi_fst_regex_shorthand(p, p->p[1])) { p->p += 2; break; }
+        code = kvi_fst_regex_one(p);
+        kvi_fst_regex_range(p, code, code);
+        break;
+    default:
+        code = kvi_fst_regex_char(p);
+        kvi_fst_regex_range(p, code, code);
+        break;
+    }
+    kvi_fst_piece_class(p, p->r->range_count - before, false, f);
+}
+
+/* {3} {3,} {3,7}; UINT32_MAX: no end */
+KVI_PRIVATE void kvi_fst_regex_bounds(kvi_fst_parser *p, uint32_t *least, uint32_t *most)
+{
+    uint32_t n[2] = { 0, 0 }, which = 0, digits = 0;
+    p->p++;
+    for (; p->p < p->end && *p->p != '}'; p->p++) {
+        if (*p->p == ',' && which == 0 && digits) { which = 1; digits = 0; continue; }
+        if (*p->p < '0' || *p->p > '9' || n[which] > KV_REGEX_SIZE_MAX) { p->failed = true; return; }
+        n[which] = n[which] * 10 + (uint32_t)(*p->p - '0');
+        digits++;
+    }
+    if (p->p == p->end || (which == 0 && !digits)) { p->failed = true; return; }
+    p->p++;
+    *least = n[0];
+    *most = which == 0 ? n[0] : digits ? n[1] : UINT32_MAX;
+    if (*least > *most || *least > KV_REGEX_SIZE_MAX || (*most != UINT32_MAX && *most > KV_REGEX_SIZE_MAX)) p->failed = true;
+}
+KVI_PRIVATE void kvi_fst_regex_repeated(kvi_fst_parser *p, kvi_fst_piece *f)
+{
+    const uint8_t *atom = p->p, *after;
+    uint32_t       least = 1, most = 1;
+    kvi_fst_piece  once;
+    kvi_fst_regex_atom(p, &once);
+    if (p->failed) return;
+    if (kvi_fst_regex_at(p, '*')) { least = 0; most = UINT32_MAX; p->p++; }
+    else if (kvi_fst_regex_at(p, '+')) { most = UINT32_MAX; p->p++; }
+    else if (kvi_fst_regex_at(p, '?')) { least = 0; p->p++; }
+    else if (kvi_fst_regex_at(p, '{')) kvi_fst_regex_bounds(p, &least, &most);
+    else { kvi_fst_piece_append(p->r, f, &once); return; }
+    after = p->p;
+    if (p->failed || most == 0) return;                 /* x{0}: its positions stay, and nothing leads to them */
+    for (uint32_t n = 1;; n++) {
+        bool endless = most == UINT32_MAX && n >= least;
+        if (endless) kvi_fst_piece_link(p->r, &once.last, &once.first);
+        if (n > least || least == 0) once.nullable = true;
+        kvi_fst_piece_append(p->r, f, &once);
+        if (endless || n >= most) break;
+        p->p = atom;
+        kvi_fst_regex_atom(p, &once);
+        if (p->failed) return;
+    }
+    p->p = after;
+}
+KVI_PRIVATE void kvi_fst_regex_row(kvi_fst_parser *p, kvi_fst_piece *f)
+{
+    kvi_fst_piece_empty(f);
+    while (!p->failed && p->p < p->end && *p->p != '|' && *p->p != ')') kvi_fst_regex_repeated(p, f);
+}
+KVI_PRIVATE void kvi_fst_regex_either(kvi_fst_parser *p, kvi_fst_piece *f)
+{
+    kvi_fst_piece other;
+    kvi_fst_regex_row(p, f);
+    while (!p->failed && kvi_fst_regex_at(p, '|')) {
+        p->p++;
+        kvi_fst_regex_row(p, &other);
+        kvi_fst_set_join(&f->first, &other.first);
+        kvi_fst_set_join(&f->last, &other.last);
+        f->nullable = f->nullable || other.nullable;
+    }
+}
+
+/* ---- running ---- */
+
+typedef struct kvi_fst_at { kvi_fst_chars chars; uint8_t pad[2]; uint64_t words[KVI_FST_REGEX_WORDS]; } kvi_fst_at;
+
+KVI_PRIVATE size_t kvi_fst_at_size(const kvi_fst_regex *r) { return offsetof(kvi_fst_at, words) + r->words * sizeof(uint64_t); }
+KVI_PRIVATE void kvi_fst_at_start(const void *user, void *state)
+{
+    memset(state, 0, kvi_fst_at_size((const kvi_fst_regex *)user));
+    ((kvi_fst_at *)state)->words[0] = 1;
+}
+KVI_PRIVATE void kvi_fst_at_read(const kvi_fst_regex *r, kvi_fst_at *at, uint32_t code)
+{
+    uint64_t reached[KVI_FST_REGEX_WORDS];
+    memset(reached, 0, r->words * sizeof *reached);
+    for (uint32_t i = 0; i < r->words; i++)
+        for (uint64_t bits = at->words[i]; bits; bits &= bits - 1) {
+            const kvi_fst_set *follow = &r->follow[i * 64 + kvi_lowest_bit64(bits)];
+            for (uint32_t k = 0; k < r->words; k++) reached[k] |= follow->words[k];
+        }
+    for (uint32_t i = 0; i < r->words; i++) {
+        if (code < 128) { at->words[i] = reached[i] & r->ascii[code].words[i]; continue; }
+        at->words[i] = 0;
+        for (uint64_t bits = reached[i]; bits; bits &= bits - 1)
+            if (kvi_fst_class_has(r, &r->classes[i * 64 + kvi_lowest_bit64(bits)], code)) at->words[i] |= bits & (0 - bits);
+    }
+}
+KVI_PRIVATE void kvi_fst_at_step(const void *user, const void *state, uint8_t byte, void *next)
+{
+    const kvi_fst_regex *r = (const kvi_fst_regex *)user;
+    kvi_fst_at          *at = (kvi_fst_at *)next;
+    uint32_t             out[4], count;
+    memcpy(next, state, kvi_fst_at_size(r));
+    count = kvi_fst_chars_feed(&at->chars, byte, out);
+    for (uint32_t i = 0; i < count; i++) kvi_fst_at_read(r, at, out[i]);
+}
+KVI_PRIVATE bool kvi_fst_at_match(const void *user, const void *state)
+{
+    const kvi_fst_regex *r = (const kvi_fst_regex *)user;
+    kvi_fst_at           at;
+    uint32_t             out[4], count;
+    memcpy(&at, state, kvi_fst_at_size(r));
+    count = kvi_fst_chars_flush(&at.chars, out);
+    for (uint32_t i = 0; i < count; i++) kvi_fst_at_read(r, &at, out[i]);
+    for (uint32_t i = 0; i < r->words; i++) if (at.words[i] & r->accept.words[i]) return true;
+    return false;
+}
+KVI_PRIVATE bool kvi_fst_at_can(const void *user, const void *state)
+{
+    const kvi_fst_regex *r = (const kvi_fst_regex *)user;
+    for (uint32_t i = 0; i < r->words; i++) if (((const kvi_fst_at *)state)->words[i]) return true;
+    return false;
+}
+
+KVI_PRIVATE kv_status kvi_fst_make_regex(const kv_allocator *a, kv_slice pattern, kv_automaton *out)
+{
+    kvi_fst_regex *r;
+    kvi_fst_parser p;
+    kvi_fst_piece  whole;
+    if (kv_check_key(pattern) < 0) return KV_ERR_INVALID;
+    r = (kvi_fst_regex *)kvi_alloc_zero(a, sizeof *r);
+    if (!r) return KV_ERR_NO_MEMORY;
+    r->machine.allocator = *a;
+    r->machine.size = sizeof *r;
+    r->positions = 1;
+    memset(&p, 0, sizeof p);
+    p.r = r;
+    p.p = p.start = pattern.size ? (const uint8_t *)pattern.data : (const uint8_t *)"";
+    p.end = p.p + pattern.size;
+    kvi_fst_regex_either(&p, &whole);
+    if (p.failed || p.p != p.end) { kvi_fst_machine_free(r); return KV_ERR_INVALID; }
+    r->follow[0] = whole.first;
+    r->accept = whole.last;
+    if (whole.nullable) kvi_fst_set_add(&r->accept, 0);
+    r->words = (r->positions + 63) / 64;
+    for (uint32_t i = 1; i < r->positions; i++)
+        for (uint32_t code = 0; code < 128; code++) if (kvi_fst_class_has(r, &r->classes[i], code)) kvi_fst_set_add(&r->ascii[code], i);
+    out->user = r;
+    out->state_size = kvi_fst_at_size(r);
+    out->start = kvi_fst_at_start;
+    out->step = kvi_fst_at_step;
+    out->is_match = kvi_fst_at_match;
+    out->can_match = kvi_fst_at_can;
+    out->free = kvi_fst_machine_free;
+    return KV_OK;
+}
+
+KVI_FST_DEFINE kv_status kv_automaton_make(const kv_allocator *allocator, kv_automaton_kind kind, kv_slice text, uint32_t distance, kv_automaton *a)
+{
+    kv_allocator own = kvi_allocator_or_default(allocator);
+    if (!a) return KV_ERR_INVALID;
+    memset(a, 0, sizeof *a);
+    a->allocator = own;
+    switch (kind) {
+    case KV_AUTOMATON_LEVENSHTEIN: return kvi_fst_make_levenshtein(&own, text, distance, a);
+    case KV_AUTOMATON_SUBSEQUENCE: return kvi_fst_make_subsequence(&own, text, a);
+    case KV_AUTOMATON_REGEX:       return kvi_fst_make_regex(&own, text, a);
+    default:                       return KV_ERR_INVALID;
+    }
+}
+KVI_FST_DEFINE kv_status kv_automaton_levenshtein(kv_slice word, uint32_t distance, kv_automaton *a) { return kv_automaton_make(NULL, KV_AUTOMATON_LEVENSHTEIN, word, distance, a); }
+KVI_FST_DEFINE kv_status kv_automaton_subsequence(kv_slice letters, kv_automaton *a) { return kv_automaton_make(NULL, KV_AUTOMATON_SUBSEQUENCE, letters, 0, a); }
+KVI_FST_DEFINE kv_status kv_automaton_regex(kv_slice pattern, kv_automaton *a) { return kv_automaton_make(NULL, KV_AUTOMATON_REGEX, pattern, 0, a); }
+KVI_FST_DEFINE void kv_automaton_free(kv_automaton *a)
+{
+    if (!a) return;
+    if (a->free && a->user) a->free(a->user);
+    memset(a, 0, sizeof *a);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>walk   keys and an automaton together
+
+   states[d] is the automaton after the first d bytes of `walked`. The next key keeps the states of what it
+   shares; where the automaton dies after d bytes, the keys that share those are skipped together.   */
+
+typedef struct kvi_fst_walk {
+    kv_fst             *f;
+    const kv_automaton *a;
+    kvi_fst_cursor     *c;
+    size_t              stride;         /* bytes of a state here */
+    uint64_t           *states;
+    uint8_t            *walked;
+    uint32_t            depth, state_capacity, walked_capacity;
+} kvi_fst_walk;
+
+KVI_INLINE void *kvi_fst_walk_state(const kvi_fst_walk *w, uint32_t depth) { return w->states + depth * (w->stride / sizeof(uint64_t)); }
+KVI_INLINE bool kvi_fst_walk_alive(const kvi_fst_walk *w, uint32_t depth) { return !w->a->can_match || w->a->can_match(w->a->user, kvi_fst_walk_state(w, depth)); }
+
+/* Room for states of keys of `size` bytes. */
+KVI_PRIVATE bool kvi_fst_walk_room(kvi_fst_walk *w, uint32_t size)
+{
+    uint32_t capacity = 64;
+    void    *grown;
+    while (capacity <= size) capacity *= 2;
+    if (capacity > w->state_capacity) {
+        grown = kvi_resize(&w->f->allocator, w->states, w->state_capacity * w->stride, capacity * w->stride);
+        if (!grown) return false;
+        w->states = (uint64_t *)grown;
+        w->state_capacity = capacity;
+    }
+    if (capacity > w->walked_capacity) {
+        grown = kvi_resize(&w->f->allocator, w->walked, w->walked_capacity, capacity);
+        if (!grown) return false;
+        w->walked = (uint8_t *)grown;
+        w->walked_capacity = capacity;
+    }
+    return true;
+}
+
+/* Step through the cursor's key. *dead: after so many bytes the automaton died; 0: it did not. */
+KVI_PRIVATE bool kvi_fst_walk_key(kvi_fst_walk *w, uint32_t *dead)
+{
+    const uint8_t *key = w->c->key;
+    uint32_t       size = w->c->key_size, depth = size < w->depth ? size : w->depth;
+    if (!kvi_fst_walk_room(w, size)) return false;
+    depth = (uint32_t)kvi_common_prefix(key, w->walked, depth);
+    *dead = 0;
+    while (depth < size) {
+        w->a->step(w->a->user, kvi_fst_walk_state(w, depth), key[depth], kvi_fst_walk_state(w, depth + 1));
+        w->walked[depth] = key[depth];
+        depth++;
+        if (!kvi_fst_walk_alive(w, depth)) { *dead = depth; break; }
+    }
+    w->depth = *dead ? depth - 1 : depth;
+    return true;
+}
+
+/* To the key before all that begin with the first `depth` bytes of this one. */
+KVI_PRIVATE kv_status kvi_fst_skip_back(kvi_fst_walk *w, uint32_t depth)
+{
+    kv_status s = kvi_fst_seek(w->c, kv_bytes(w->walked, depth));
+    return s == KV_OK ? kvi_fst_prev(w->c) : s;
+}
+
+KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, uint64_t from, uint64_t to, kv_visit_fn visit, void *user)
+{
+    bool      reverse = range && range->reverse;
+    uint64_t  left = range && range->limit ? range->limit : UINT64_MAX;
+    kv_status s;
+    if (!kvi_fst_walk_room(w, 0)) return KV_ERR_NO_MEMORY;
+    w->a->start(w->a->user, kvi_fst_walk_state(w, 0));
+    if (!kvi_fst_walk_alive(w, 0)) return KV_OK;
+    s = kvi_fst_to_rank(w->c, reverse ? to - 1 : from);
+    while (s == KV_OK) {
+        uint64_t rank = kvi_fst_rank_here(w->c);
+        uint32_t dead;
+        if (reverse ? rank < from : rank >= to) break;
+        if (!kvi_fst_walk_key(w, &dead)) return KV_ERR_NO_MEMORY;
+        if (dead) { s = reverse ? kvi_fst_skip_back(w, dead) : kvi_fst_skip(w->c, dead); continue; }
+        if (w->a->is_match(w->a->user, kvi_fst_walk_state(w, w->depth))) {
+            uint8_t  scratch[8];
+            kv_slice value;
+            if (!kvi_fst_value_here(w->c, scratch, &value)) return KV_ERR_CORRUPT;
+            if (!visit(user, kvi_fst_key(w->c), value) || !--left) break;
+        }
+        s = reverse ? kvi_fst_prev(w->c) : kvi_fst_next(w->c);
+    }
+    return s < 0 ? s : KV_OK;
+}
+
+KVI_FST_DEFINE kv_status kv_fst_search(kv_fst *f, const kv_automaton *a, const kv_range *range, kv_visit_fn visit, void *user)
+{
+    kvi_fst_walk w;
+    uint64_t     from, to;
+    kv_status    s;
+    if (!f || !a || !visit || !a->start || !a->step || !a->is_match || !a->state_size || a->state_size > KV_AUTOMATON_STATE_MAX) return KV_ERR_INVALID;
+    s = kvi_fst_span(f, range, &from, &to);
+    if (s < 0 || from >= to) return s;
+    memset(&w, 0, sizeof w);
+    w.f = f;
+    w.a = a;
+    w.stride = (a->state_size + 7) / 8 * 8;
+    w.c = kvi_fst_cursor_new(f);
+    s = w.c ? kvi_fst_walk_all(&w, range, from, to, visit, user) : KV_ERR_NO_MEMORY;
+    kvi_free(&f->allocator, w.states, w.state_capacity * w.stride);
+    kvi_free(&f->allocator, w.walked, w.walked_capacity);
+    kvi_fst_cursor_free(w.c);
+    return s < 0 ? kvi_fst_fail(f, s) : KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>sets   several maps in step                                                                   */
+
+enum { KVI_FST_MERGE, KVI_FST_INTERSECT, KVI_FST_SUBTRACT, KVI_FST_SYMMETRIC };
+
+#define KVI_FST_STRIDE 8u       /* steps towards a key before it is sought */
+
+typedef struct kvi_fst_input { kvi_fst_cursor *c; bool ended; uint8_t scratch[8]; } kvi_fst_input;
+typedef struct kvi_fst_sets {
+    int             kind;
+    kv_fst *const  *maps;
+    kvi_fst_input  *inputs;
+    kv_slice       *values;
+    size_t          count;
+    kv_fst_merge_fn resolve;
+    void           *user;
+    kv_fst_builder *out;
+    kv_buf          result;
+} kvi_fst_sets;
+
+KVI_INLINE kv_slice kvi_fst_input_key(const kvi_fst_input *i) { return kvi_fst_key(i->c); }
+KVI_PRIVATE kv_status kvi_fst_input_at(kvi_fst_input *i, kv_status s) { i->ended = s != KV_OK; return s < 0 ? s : KV_OK; }
+
+/* Forward to the first key that is not less than `key`. */
+KVI_PRIVATE kv_status kvi_fst_input_to(kvi_fst_input *i, kv_slice key)
+{
+    for (uint32_t steps = 0; !i->ended && kvi_compare(kvi_fst_input_key(i), key) < 0; steps++) {
+        kv_status s = kvi_fst_input_at(i, steps < KVI_FST_STRIDE ? kvi_fst_next(i->c) : kvi_fst_seek(i->c, key));
+        if (s < 0) return s;
+    }
+    return KV_OK;
+}
+
+/* The key that is looked at next: the least of all; for an intersection the greatest, to which all others
+   are moved; for a difference the first input's. False: the end. */
+KVI_PRIVATE bool kvi_fst_sets_target(const kvi_fst_sets *m, size_t *target)
+{
+    bool found = false;
+    if (m->kind == KVI_FST_SUBTRACT) { *target = 0; return m->count && !m->inputs[0].ended; }
+    for (size_t i = 0; i < m->count; i++) {
+        int order;
+        if (m->inputs[i].ended && m->kind == KVI_FST_INTERSECT) return false;
+        if (m->inputs[i].ended) continue;
+        order = found ? kvi_compare(kvi_fst_input_key(&m->inputs[i]), kvi_fst_input_key(&m->inputs[*target])) : 0;
+        if (!found || (m->kind == KVI_FST_INTERSECT ? order > 0 : order < 0)) *target = i;
+        found = true;
+    }
+    return found;
+}
+
+KVI_PRIVATE kv_status kvi_fst_sets_add(kvi_fst_sets *m, kv_slice key, kv_slice value, bool set)
+{
+    kv_fst_builder *out = m->out;
+    if (out->values == KV_FST_BYTES) return kv_fst_add_bytes(out, key, value);
+    if (out->values == KV_FST_SET) return kv_fst_add(out, key, 0);
+    if (set) return kv_fst_add(out, key, 0);
+    return value.size == 8 ? kv_fst_add(out, key, kvi_load_le64(value.data)) : KV_ERR_WRONG_TYPE;
+}
+
+/* The key of inputs[target], which `having` inputs have. */
+KVI_PRIVATE kv_status kvi_fst_sets_key(kvi_fst_sets *m, size_t target, size_t having)
+{
+    kv_slice  key = kvi_fst_input_key(&m->inputs[target]), value = kv_bytes(NULL, 0);
+    bool      set = true;
+    kv_status s;
+    if ((m->kind == KVI_FST_INTERSECT && having < m->count) || (m->kind == KVI_FST_SUBTRACT && having > 1) || (m->kind == KVI_FST_SYMMETRIC && !(having & 1))) return KV_OK;
+    for (size_t i = m->count; i-- > 0;) {
+        if (!m->values[i].data) continue;
+        value = m->values[i];
+        set = m->maps[i]->values == KV_FST_SET;
+    }
+    if (m->resolve && having > 1) {
+        m->result.size = 0;
+        s = m->resolve(m->user, key, m->values, m->count, &m->result);
+        if (s == KV_NOT_FOUND) return KV_OK;
+        if (s != KV_OK) return s < 0 ? s : KV_ERR_INVALID;
+        value = kv_buf_slice(&m->result);
+        set = false;
+    }
+    return kvi_fst_sets_add(m, key, value, set);
+}
+
+KVI_PRIVATE kv_status kvi_fst_sets_run(kvi_fst_sets *m)
+{
+    size_t    target = 0, having;
+    kv_status s;
+    for (size_t i = 0; i < m->count; i++) {
+        m->inputs[i].c = kvi_fst_cursor_new(m->maps[i]);
+        if (!m->inputs[i].c) return KV_ERR_NO_MEMORY;
+        s = kvi_fst_input_at(&m->inputs[i], kvi_fst_first(m->inputs[i].c));
+        if (s < 0) return s;
+    }
+    while (kvi_fst_sets_target(m, &target)) {
+        kv_slice key = kvi_fst_input_key(&m->inputs[target]);
+        having = 0;
+        for (size_t i = 0; i < m->count; i++) {
+            kvi_fst_input *in = &m->inputs[i];
+            m->values[i] = kv_bytes(NULL, 0);
+            if (m->kind == KVI_FST_INTERSECT || m->kind == KVI_FST_SUBTRACT) {
+                s = kvi_fst_input_to(in, key);
+                if (s < 0) return s;
+            }
+            if (in->ended || !kv_equal(kvi_fst_input_key(in), key)) continue;
+            if (!kvi_fst_value_here(in->c, in->scratch, &m->values[i])) return KV_ERR_CORRUPT;
+            having++;
+        }
+        s = kvi_fst_sets_key(m, target, having);
+        if (s < 0) return s;
+        if (m->kind == KVI_FST_INTERSECT && having < m->count) continue;      /* the others are beyond it: the next target is greater */
+        for (size_t i = 0; i < m->count; i++) {
+            if (!m->values[i].data) continue;
+            s = kvi_fst_input_at(&m->inputs[i], kvi_fst_next(m->inputs[i].c));
+            if (s < 0) return s;
+        }
+    }
+    return KV_OK;
+}
+
+KVI_PRIVATE kv_status kvi_fst_sets_do(int kind, kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out)
+{
+    kvi_fst_sets m;
+    kv_status    s;
+    if (!out || (count && !inputs)) return KV_ERR_INVALID;
+    for (size_t i = 0; i < count; i++) if (!inputs[i]) return KV_ERR_INVALID;
+    if (out->failed) return out->failed;
+    if (!count) return KV_OK;
+    memset(&m, 0, sizeof m);
+    m.kind = kind;
+    m.maps = inputs;
+    m.count = count;
+    m.resolve = resolve;
+    m.user = user;
+    m.out = out;
+    m.result.allocator = out->allocator;
+    m.inputs = (kvi_fst_input *)kvi_alloc_zero(&out->allocator, count * sizeof *m.inputs);
+    m.values = (kv_slice *)kvi_alloc_zero(&out->allocator, count * sizeof *m.values);
+    s = m.inputs && m.values ? kvi_fst_sets_run(&m) : KV_ERR_NO_MEMORY;
+    if (m.inputs) for (size_t i = 0; i < count; i++) kvi_fst_cursor_free(m.inputs[i].c);
+    kvi_free(&out->allocator, m.inputs, count * sizeof *m.inputs);
+    kvi_free(&out->allocator, m.values, count * sizeof *m.values);
+    kv_buf_free(&m.result);
+    return s;
+}
+KVI_FST_DEFINE kv_status kv_fst_merge(kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out)
+{
+    return kvi_fst_sets_do(KVI_FST_MERGE, inputs, count, resolve, user, out);
+}
+KVI_FST_DEFINE kv_status kv_fst_intersect(kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out)
+{
+    return kvi_fst_sets_do(KVI_FST_INTERSECT, inputs, count, resolve, user, out);
+}
+KVI_FST_DEFINE kv_status kv_fst_subtract(kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out)
+{
+    return kvi_fst_sets_do(KVI_FST_SUBTRACT, inputs, count, resolve, user, out);
+}
+KVI_FST_DEFINE kv_status kv_fst_symmetric(kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out)
+{
+    return kvi_fst_sets_do(KVI_FST_SYMMETRIC, inputs, count, resolve, user, out);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>dot   every state once, in the order of the file                                              */
+
+typedef struct kvi_fst_drawing { kv_fst *f; kvi_fst_cursor *c; kv_write_fn write; void *user; char line[1024]; kvi_text text; kv_status failed; } kvi_fst_drawing;
+
+KVI_PRIVATE void kvi_fst_draw_flush(kvi_fst_drawing *d)
+{
+    kv_status s = d->failed ? KV_OK : d->write(d->user, d->line, d->text.size);
+    if (s != KV_OK) d->failed = s;
+    d->text = kvi_text_over(d->line, sizeof d->line);
+}
+/* Bytes inside a quoted label, the first 40 of them. */
+KVI_PRIVATE void kvi_fst_draw_label(kvi_fst_drawing *d, const uint8_t *bytes, uint32_t size)
+{
+    for (uint32_t i = 0; i < size && i < 40; i++) {
+        if (bytes[i] >= 32 && bytes[i] < 127 && bytes[i] != '"' && bytes[i] != '\\') { kvi_text_char(&d->text, (char)bytes[i]); continue; }
+        kvi_text_add(&d->text, "\\\\x");
+        kvi_text_hex(&d->text, bytes[i], 2);
+    }
+    if (size > 40) kvi_text_add(&d->text, "...");
+}
+KVI_PRIVATE bool kvi_fst_draw_state(kvi_fst_drawing *d, uint64_t *at)
+{
+    kvi_fst_block  b;
+    bool           leaf = d->f->bytes[*at] >> 6 != KVI_FST_NODE;
+    const uint8_t *end;
+    uint64_t       child;
+    uint32_t       base;
+    if (!kvi_fst_parse(d->f, *at, leaf, &b)) return false;
+    if (leaf ? !kvi_fst_check_values(d->f, &b, &end) : (end = b.refs + (size_t)kvi_fst_entries(&b) * b.ref_width, false)) return false;
+    kvi_text_add(&d->text, "  s"); kvi_text_u64(&d->text, *at);
+    kvi_text_add(&d->text, leaf ? " [shape=box,label=\"" : " [label=\"\"];\n");
+    for (uint32_t i = 0; i <= b.columns && !d->failed; i++) {
+        if (!kvi_fst_spell(d->c, &b, 0, i, 0)) return false;
+        if (!leaf) {
+            if (!kvi_fst_arc(&b, *at, 0, i, &child, &base)) return false;
+            kvi_text_add(&d->text, "  s"); kvi_text_u64(&d->text, *at);
+            kvi_text_add(&d->text, " -> s"); kvi_text_u64(&d->text, child);
+            kvi_text_add(&d->text, " [label=\"");
+        }
+        kvi_fst_draw_label(d, d->c->key, d->c->key_size);
+        if (!leaf) { kvi_text_add(&d->text, " / +"); kvi_text_u64(&d->text, kvi_fst_start(&b, i)); }
+        kvi_text_add(&d->text, leaf ? "\\l" : "\"];\n");
+        kvi_fst_draw_flush(d);
+    }
+    if (leaf) { kvi_text_add(&d->text, "\"];\n"); kvi_fst_draw_flush(d); }
+    *at = (uint64_t)(end - d->f->bytes);
+    return true;
+}
+KVI_FST_DEFINE kv_status kv_fst_dot(kv_fst *f, kv_write_fn w, void *user)
+{
+    kvi_fst_drawing d;
+    uint64_t        at = KVI_FST_HEADER;
+    if (!f || !w) return KV_ERR_INVALID;
+    memset(&d, 0, sizeof d);
+    d.f = f;
+    d.write = w;
+    d.user = user;
+    d.c = kvi_fst_cursor_new(f);
+    if (!d.c) return kvi_fst_fail(f, KV_ERR_NO_MEMORY);
+    d.text = kvi_text_over(d.line, sizeof d.line);
+    kvi_text_add(&d.text, "digraph fst {\n  rankdir=LR;\n  node [shape=circle];\n");
+    kvi_fst_draw_flush(&d);
+    while (!d.failed && at < f->data_end) {
+        if (f->bytes[at] == KVI_FST_DATA << 6) at += 7 + kvi_fst_load48(f->bytes + at + 1);
+        else if (!kvi_fst_draw_state(&d, &at)) d.failed = KV_ERR_CORRUPT;
+    }
+    kvi_text_add(&d.text, "}\n");
+    kvi_fst_draw_flush(&d);
+    kvi_fst_cursor_free(d.c);
+    return d.failed < 0 ? kvi_fst_fail(f, d.failed) : d.failed;
+}
 
 #endif /* KV_FST_READER_ONLY */
 #endif /* KV_FST_IMPLEMENTATION */
