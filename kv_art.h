@@ -1567,8 +1567,7 @@ KVI_PRIVATE void kvi_art_let_go_replaced(kv_art *a, const kvi_art_path *p, uint3
     } else kvi_art_let_go(a, p, true);
 }
 
-enum { KVI_ART_AGAIN = 100 };       /* kv_status of a step that must be started over */
-#define KVI_ART_RETRY ((kv_status)KVI_ART_AGAIN)
+#define KVI_ART_RETRY ((kv_status)10)       /* of a step: start over */
 
 /* A value on its way in: inline, or in a record that was made for it. */
 typedef struct kvi_art_stored { uint32_t code, record; uint8_t bytes[KVI_ART_INLINE_MAX]; } kvi_art_stored;

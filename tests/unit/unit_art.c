@@ -380,7 +380,7 @@ static bool failing_history(kv_art *map, size_t steps, bool *failed)
 }
 TEST(art_memory, every_allocation_may_fail)
 {
-    for (int concurrent = 0; concurrent < 2; concurrent++)
+    for (int concurrent = 0; concurrent < (KVI_THREADS ? 2 : 1); concurrent++)
         for (size_t n = 1; n < 3000; n++) {
             test_memory    heap;
             kv_art_options o;
