@@ -1264,12 +1264,25 @@ KVI_PRIVATE void kvi_art_item_set(kvi_art_item *t, const uint8_t *tail, uint32_t
 
 typedef struct kvi_art_entry { const uint8_t *tail, *value; uint32_t size, code; } kvi_art_entry;
 
-/* Put a column of `width` bytes an entry together, with room for one more at i. Returns its end. */
-KVI_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column, uint32_t count, uint32_t i, uint32_t width)
+/* Copy a column of one byte an entry to `out`, with room for one more at i. Returns its end. Where
+   there is room before `end` it goes in whole vectors, and what they spill is written over later. */
+KVI_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column, uint32_t count, uint32_t i, const uint8_t *end)
 {
-    memcpy(out, column, (size_t)i * width);
-    memcpy(out + (i + 1) * width, column + i * width, (size_t)(count - i) * width);
-    return out + (count + 1) * width;
+#if !KVI_TSAN && KVI_X86 >= 1
+    if (KVI_LIKELY(end - out >= (ptrdiff_t)(2 * KVI_ART_LEAF_MAX + 1))) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(const void *)column), b = _mm_loadu_si128((const __m128i *)(const void *)(column + 16));
+        __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(column + i)), d = _mm_loadu_si128((const __m128i *)(const void *)(column + i + 16));
+        _mm_storeu_si128((__m128i *)(void *)out, a);
+        _mm_storeu_si128((__m128i *)(void *)(out + 16), b);
+        _mm_storeu_si128((__m128i *)(void *)(out + i + 1), c);
+        _mm_storeu_si128((__m128i *)(void *)(out + i + 17), d);
+        return out + count + 1;
+    }
+#endif
+    (void)end;
+    memcpy(out, column, i);
+    memcpy(out + i + 1, column + i, count - i);
+    return out + count + 1;
 }
 
 /* A new leaf like l, with the entry e at its spot. 0: no memory. The same form must do for it, which
@@ -1291,6 +1304,7 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, const kvi_art_leaf *l, const 
     uint32_t taken = 0, offset, old_rests, value_offset, value_bytes = kvi_art_code_bytes(e->code), ref, tails = kvi_art_offset(l, n);
     size_t   bytes, values = (size_t)(l->tails - l->values);
     uint8_t *block, *to, *sizes;
+    const uint8_t *end;
     if (!e->size || (rest > 255 && !(flags & KVI_ART_WIDE)) || ((flags & KVI_ART_TAIL_FIXED) && e->size != l->tail_size)
         || ((flags & KVI_ART_VALUE_FIXED) && e->code != l->value_size) || (flags & KVI_ART_FIRST_EMPTY && n == 1))
         return kvi_art_leaf_with_other_form(a, l, spot, e);
@@ -1305,30 +1319,33 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, const kvi_art_leaf *l, const 
     ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, bytes);
     if (!ref) return 0;
     block = kvi_art_at(a, ref);
+    end = block + bytes;
     kvi_art_leaf_head(block, n + 1, flags, bytes, l->tail_size, l->value_size);
     to = block + KVI_ART_LEAF_HEAD;
     if (l->lcp != kvi_art_zeros) {
         uint8_t *column = to;
-        to = kvi_art_column_with(column, l->lcp, n, i, 1);
+        to = kvi_art_column_with(column, l->lcp, n, i, end);
         column[i] = (uint8_t)lcp;
         if (i < n) column[i + 1] = (uint8_t)(column[i + 1] + taken);
     }
+    sizes = kvi_art_column_with(to, l->branch, n, i, end);
     to[i] = e->tail[lcp];
-    sizes = kvi_art_column_with(to, l->branch, n, i, 1);
     if (taken) to[i + 1] = l->tails[offset + taken - 1];
     to = sizes;
     if (flags & KVI_ART_WIDE) {
-        to = kvi_art_column_with(sizes, l->sizes, n, i, 2);
+        memcpy(sizes, l->sizes, 2 * i);
+        memcpy(sizes + 2 * i + 2, l->sizes + 2 * i, 2 * (n - i));
+        to = sizes + 2 * n + 2;
         kvi_store_le16(sizes + 2 * i, (uint16_t)rest);
         if (i < n) kvi_store_le16(sizes + 2 * i + 2, (uint16_t)(kvi_load_le16(sizes + 2 * i + 2) - taken));
     } else if (!(flags & KVI_ART_TAIL_FIXED)) {
-        to = kvi_art_column_with(sizes, l->sizes, n, i, 1);
+        to = kvi_art_column_with(sizes, l->sizes, n, i, end);
         sizes[i] = (uint8_t)rest;
         if (i < n) sizes[i + 1] = (uint8_t)(sizes[i + 1] - taken);
     }
     if (!(flags & KVI_ART_VALUE_FIXED)) {
         uint8_t *codes = to;
-        to = kvi_art_column_with(codes, l->codes, n, i, 1);
+        to = kvi_art_column_with(codes, l->codes, n, i, end);
         codes[i] = (uint8_t)e->code;
     }
     memcpy(to, l->values, value_offset);
@@ -1403,6 +1420,18 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
 /* ------------------------------------------------------------------------------------------------
    >>find   from the root to a leaf                                                                */
 
+/* Does what is left of the key begin with the node's prefix? A short one is compared as one word, of
+   which the node has enough behind it, and the key where 8 bytes are left. */
+KVI_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key, uint32_t left)
+{
+    const uint8_t *prefix = kvi_art_prefix(n);
+    uint32_t       size = n->prefix_size;
+#if !KVI_TSAN && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (KVI_LIKELY(size <= 8 && left >= 8)) return (kvi_load_word(prefix) ^ kvi_load_word(key)) << (64 - 8 * size) == 0;
+#endif
+    return left >= size && kvi_equal(prefix, key, size);
+}
+
 /* One step down: the reference that the edge for `key` holds, or 0. *depth counts the key's bytes
    that are spelled above. */
 KVI_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *key, uint32_t size, uint32_t *depth)
@@ -1410,7 +1439,7 @@ KVI_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *k
     const kvi_art_inner *n = kvi_art_inner_at(a, ref);
     uint32_t             at = *depth, edge, child;
     if (n->prefix_size) {
-        if (size - at < n->prefix_size || !kvi_equal(kvi_art_prefix(n), key + at, n->prefix_size)) return 0;
+        if (!kvi_art_prefix_is(n, key + at, size - at)) return 0;
         at += n->prefix_size;
     }
     *depth = at;
@@ -1485,35 +1514,49 @@ typedef struct kvi_art_path {
 KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p)
 {
     const uint8_t *bytes = (const uint8_t *)key.data;
-    uint32_t       size = (uint32_t)key.size, depth = 0;
-    memset(p, 0, sizeof *p);
-    p->slot = &a->root;
+    uint32_t       size = (uint32_t)key.size, depth = 0, parent_ref = 0, edge = 0, ref;
+    kvi_art_inner *above = NULL, *parent = NULL;
+    uint32_t      *above_slot = NULL, *slot = &a->root;
+    p->matched = 0;
     for (;;) {
-        kvi_art_inner *n;
-        p->ref = kvi_load_u32(p->slot);
-        if (!p->ref || p->ref & 1) return;
-        n = kvi_art_inner_at(a, p->ref);
-        p->above = p->parent;
-        p->above_slot = p->slot;
-        p->parent = n;
-        p->parent_ref = p->ref;
-        p->slot = NULL;
-        p->ref = 0;
-        p->depth = depth;
-        p->matched = (uint32_t)kvi_common_prefix(kvi_art_prefix(n), bytes + depth, n->prefix_size < size - depth ? n->prefix_size : size - depth);
-        if (p->matched < n->prefix_size) return;
-        p->depth = depth += p->matched;
-        p->edge = KVI_ART_NO_EDGE;
-        if (depth < size) p->edge = kvi_art_edge(n, bytes[depth]);
-        else if (n->count && kvi_art_keys(n)[0] == 0 && kvi_load_u32(kvi_art_refs(n)) & 1) p->edge = 0;
-        if (p->edge == KVI_ART_NO_EDGE) return;
-        p->ref = kvi_load_u32(kvi_art_refs(n) + p->edge);
-        if (!(p->ref & 1)) {
-            if (kvi_art_keys(n)[p->edge] != bytes[depth]) { p->ref = 0; return; }
-            depth++;
+        uint8_t byte;
+        ref = kvi_load_u32(slot);
+        if (!ref || ref & 1) break;
+        above = parent;
+        above_slot = slot;
+        parent_ref = ref;
+        parent = kvi_art_inner_at(a, ref);
+        ref = 0;
+        slot = NULL;
+        p->matched = parent->prefix_size;
+        if (p->matched && !kvi_art_prefix_is(parent, bytes + depth, size - depth)) {
+            p->matched = (uint32_t)kvi_common_prefix(kvi_art_prefix(parent), bytes + depth, p->matched < size - depth ? p->matched : size - depth);
+            break;
         }
-        p->slot = kvi_art_refs(n) + p->edge;
+        depth += p->matched;
+        edge = KVI_ART_NO_EDGE;
+        if (KVI_UNLIKELY(depth == size)) {
+            if (parent->count && kvi_art_keys(parent)[0] == 0 && kvi_load_u32(kvi_art_refs(parent)) & 1) edge = 0;
+            if (edge == KVI_ART_NO_EDGE) break;
+            slot = kvi_art_refs(parent);
+            continue;
+        }
+        byte = bytes[depth];
+        edge = kvi_art_edge(parent, byte);
+        if (edge == KVI_ART_NO_EDGE) break;
+        slot = kvi_art_refs(parent) + edge;
+        if (kvi_peek_u32(slot) & 1) continue;
+        if (kvi_art_keys(parent)[edge] != byte) { slot = NULL; break; }
+        depth++;
     }
+    p->above = above;
+    p->parent = parent;
+    p->above_slot = above_slot;
+    p->slot = slot;
+    p->parent_ref = parent_ref;
+    p->ref = ref;
+    p->edge = edge;
+    p->depth = depth;
 }
 
 /* Lock what is about to change: the slot (its parent), and where `shape` is set also the slot above,

@@ -251,6 +251,10 @@ KVI_INLINE size_t kvi_common_prefix(const void *a, const void *b, size_t size)
         uint64_t difference = kvi_load_word(x + i) ^ kvi_load_word(y + i);
         if (difference) return i + kvi_first_byte(difference);
     }
+    if (i < size && size >= 8) {                /* a last word that overlaps what is known to be equal */
+        uint64_t difference = kvi_load_word(x + size - 8) ^ kvi_load_word(y + size - 8);
+        return difference ? size - 8 + kvi_first_byte(difference) : size;
+    }
     while (i < size && x[i] == y[i]) i++;
     return i;
 }
