@@ -871,6 +871,14 @@ KVI_PRIVATE kv_status kvi_thread_start(kvi_thread *t, void (*run)(void *), void 
     return pthread_create(&t->handle, NULL, kvi_thread_main, t) == 0 ? KV_OK : KV_ERR_NO_MEMORY;
 }
 KVI_PRIVATE void kvi_thread_join(kvi_thread *t) { pthread_join(t->handle, NULL); }
+/* A number that no other living thread has. */
+KVI_PRIVATE uintptr_t kvi_thread_id(void)
+{
+    pthread_t self = pthread_self();
+    uintptr_t id = 0;
+    memcpy(&id, &self, sizeof self < sizeof id ? sizeof self : sizeof id);
+    return id;
+}
 #else
 typedef struct kvi_mutex  { char unused; } kvi_mutex;
 typedef struct kvi_cond   { char unused; } kvi_cond;
@@ -893,6 +901,7 @@ KVI_PRIVATE kv_status kvi_thread_start(kvi_thread *t, void (*run)(void *), void 
     return KV_ERR_UNSUPPORTED;
 }
 KVI_PRIVATE void kvi_thread_join(kvi_thread *t) { (void)t; }
+KVI_PRIVATE uintptr_t kvi_thread_id(void) { return 0; }
 #endif
 
 /* Run a function once in the life of the process: *state starts as 0. */

@@ -139,7 +139,7 @@ KV_API kv_status kv_art_batch_delete(kv_art *a, const kv_slice *keys, size_t cou
 
 /* The first and the last entry. KV_NOT_FOUND on an empty map.
    entry     its slices are valid until the next write or call of these two and longest_prefix. In a
-             concurrent map they are copies, valid until KV_ART_RESULTS - 1 more of these calls. */
+             concurrent map they are copies, valid until this thread's next of these calls. */
 KV_API kv_status kv_art_min(kv_art *a, kv_pair *entry);
 KV_API kv_status kv_art_max(kv_art *a, kv_pair *entry);
 
@@ -147,8 +147,6 @@ KV_API kv_status kv_art_max(kv_art *a, kv_pair *entry);
    entry     entry->key points into `key`; entry->value as for kv_art_min.
    Returns   KV_OK, KV_NOT_FOUND.   Cost   as one kv_art_get, plus one leaf for each stored prefix. */
 KV_API kv_status kv_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry);
-
-#define KV_ART_RESULTS 16
 
 /* Visit the entries of the range in order (NULL: all). The callback may read the map, and may also
    write it: the scan then goes on behind the key it was at, but the slices it was given are stale
@@ -317,6 +315,8 @@ typedef struct kvi_art_pin {
     char     padding[128 - 5 * sizeof(size_t)];
 } kvi_art_pin;
 
+typedef struct kvi_art_result { struct kvi_art_result *next; uintptr_t thread; kv_buf bytes; } kvi_art_result;
+
 enum { KVI_ART_WAS_INNER = 0, KVI_ART_WAS_LEAF = 1, KVI_ART_WAS_VALUE = 2 };
 typedef struct kvi_art_retired { size_t epoch; uint32_t ref, was; } kvi_art_retired;
 
@@ -338,8 +338,7 @@ struct kv_art {
     size_t       epoch, crowd;      /* crowd: those inside that found no pin */
     kvi_art_retired *retired;       /* a ring, oldest first */
     uint32_t     retired_first, retired_count, retired_capacity, retired_promised;
-    kv_buf       results[KV_ART_RESULTS];
-    uint32_t     result_next;
+    struct kvi_art_result *results;     /* what min, max and longest_prefix returned last, one a thread */
     kvi_error    error;
 };
 
@@ -454,13 +453,13 @@ KVI_INLINE size_t kvi_art_chunk_overhead(uint32_t granules)
 {
     return (sizeof(kvi_art_chunk) + (granules + 7) / 8 + 15) / 16 * 16 + KVI_ART_SLACK;
 }
-/* A chunk with room for a block of `granules`, one free block as a whole. Tries an eighth of what the
-   pool has, and where that is refused just enough for the block. */
+/* A chunk with room for a block of `granules`, one free block as a whole. Tries a sixteenth of what
+   the pool has, and where that is refused just enough for the block. */
 KVI_PRIVATE bool kvi_art_new_chunk(kv_art *a, kvi_art_pool *p, uint32_t granules)
 {
     kvi_art_chunk *c = NULL;
     kvi_art_room  *room;
-    size_t         target = p->bytes / 8, bytes = 0;
+    size_t         target = p->bytes / 16, bytes = 0;
     uint32_t       number = kvi_art_new_room(a), size;
     if (!number) return false;
     if (target < KVI_ART_CHUNK_MIN) target = KVI_ART_CHUNK_MIN;
@@ -822,12 +821,13 @@ KVI_INLINE uint32_t kvi_art_at_most16(const uint8_t *p, uint32_t count, uint8_t 
 /* The last edge whose key is <= byte, or KVI_ART_NO_EDGE. */
 KVI_INLINE uint32_t kvi_art_edge(const kvi_art_inner *n, uint8_t byte)
 {
-    const uint8_t *keys = kvi_art_keys(n);
+    const uint8_t *keys;
     uint32_t       mask, edge;
-    if (KVI_LIKELY(n->kind <= 1)) {
-        mask = kvi_art_at_most16(keys, n->count, byte);
+    if (KVI_LIKELY(n->kind <= 1)) {             /* the keys are where they are whatever the head says: no waiting for it */
+        mask = kvi_art_at_most16((const uint8_t *)(n + 1), n->count, byte);
         return mask ? kvi_highest_bit32(mask) : KVI_ART_NO_EDGE;
     }
+    keys = kvi_art_keys(n);
     if (n->kind == 3) {
         edge = (uint32_t)kvi_art_index(n)[byte] + n->twin;
         return edge < n->count && keys[edge] <= byte ? edge : KVI_ART_NO_EDGE;
@@ -1420,14 +1420,17 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
 /* ------------------------------------------------------------------------------------------------
    >>find   from the root to a leaf                                                                */
 
-/* Does what is left of the key begin with the node's prefix? A short one is compared as one word, of
-   which the node has enough behind it, and the key where 8 bytes are left. */
+/* Does what is left of the key begin with the node's prefix? Up to 16 bytes are compared at once, without
+   a branch on their number; the node has as many behind its prefix, and the key mostly has, too. */
 KVI_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key, uint32_t left)
 {
     const uint8_t *prefix = kvi_art_prefix(n);
     uint32_t       size = n->prefix_size;
-#if !KVI_TSAN && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (KVI_LIKELY(size <= 8 && left >= 8)) return (kvi_load_word(prefix) ^ kvi_load_word(key)) << (64 - 8 * size) == 0;
+#if !KVI_TSAN && KVI_X86 >= 1
+    if (KVI_LIKELY(size <= 16 && left >= 16)) {
+        uint32_t same = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)prefix), _mm_loadu_si128((const __m128i *)(const void *)key)));
+        return (~same & ((UINT32_C(1) << size) - 1)) == 0;
+    }
 #endif
     return left >= size && kvi_equal(prefix, key, size);
 }
@@ -1438,10 +1441,8 @@ KVI_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *k
 {
     const kvi_art_inner *n = kvi_art_inner_at(a, ref);
     uint32_t             at = *depth, edge, child;
-    if (n->prefix_size) {
-        if (!kvi_art_prefix_is(n, key + at, size - at)) return 0;
-        at += n->prefix_size;
-    }
+    if (!kvi_art_prefix_is(n, key + at, size - at)) return 0;
+    at += n->prefix_size;
     *depth = at;
     if (KVI_UNLIKELY(at == size)) {
         if (!n->count || kvi_art_keys(n)[0]) return 0;
@@ -1529,7 +1530,7 @@ KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p)
         ref = 0;
         slot = NULL;
         p->matched = parent->prefix_size;
-        if (p->matched && !kvi_art_prefix_is(parent, bytes + depth, size - depth)) {
+        if (!kvi_art_prefix_is(parent, bytes + depth, size - depth)) {
             p->matched = (uint32_t)kvi_common_prefix(kvi_art_prefix(parent), bytes + depth, p->matched < size - depth ? p->matched : size - depth);
             break;
         }
@@ -3034,14 +3035,29 @@ KVI_ART_DEFINE kv_status kv_art_batch_delete(kv_art *a, const kv_slice *keys, si
 
 /* ---- entries that the map has to spell ---- */
 
-/* Keep key and value for the caller: in turn in one of the results where others may be writing. */
-KVI_PRIVATE kv_status kvi_art_result(kv_art *a, kv_slice key, kv_slice value, kv_pair *entry)
+/* This thread's result buffer. NULL: no memory. */
+KVI_PRIVATE kv_buf *kvi_art_result_of_thread(kv_art *a)
 {
-    kv_buf   *b = &a->results[a->concurrent ? kvi_add_u32(&a->result_next, 1) % KV_ART_RESULTS : 0];
+    uintptr_t       thread = a->concurrent ? kvi_thread_id() : 0;
+    kvi_art_result *r;
+    kvi_art_memory_lock(a);
+    for (r = a->results; r && r->thread != thread; r = r->next) {}
+    if (!r && (r = (kvi_art_result *)kvi_art_get_memory(a, sizeof *r)) != NULL) {
+        memset(r, 0, sizeof *r);
+        r->thread = thread;
+        r->bytes.allocator = a->allocator;
+        r->next = a->results;
+        a->results = r;
+    }
+    kvi_art_memory_unlock(a);
+    return r ? &r->bytes : NULL;
+}
+/* Keep key, and where others may be writing also value, for the caller. */
+KVI_PRIVATE kv_status kvi_art_keep_result(kv_art *a, kv_slice key, kv_slice value, kv_pair *entry)
+{
+    kv_buf   *b = kvi_art_result_of_thread(a);
     size_t    size = key.size + (a->concurrent ? value.size : 0);
-    kv_status s;
-    b->allocator = a->allocator;
-    s = kv_buf_reserve(b, size + 1);
+    kv_status s = b ? kv_buf_reserve(b, size + 1) : KV_ERR_NO_MEMORY;
     if (s < 0) return s;
     kvi_copy(b->data, key.data, key.size);
     if (a->concurrent) {
@@ -3063,7 +3079,7 @@ KVI_PRIVATE kv_status kvi_art_edge_entry(kv_art *a, bool first, kv_pair *entry)
     s = first ? kvi_art_walk_seek(&w, kv_bytes(NULL, 0), true) : kvi_art_walk_last(&w);
     if (s == KV_OK) {
         kvi_art_walk_spell(&w);
-        s = kvi_art_result(a, kv_bytes(w.key, w.size), kvi_art_walk_value(&w), entry);
+        s = kvi_art_keep_result(a, kv_bytes(w.key, w.size), kvi_art_walk_value(&w), entry);
     } else if (s == KV_END) s = KV_NOT_FOUND;
     kvi_art_walk_done(&w);
     kvi_art_leave(a, pin);
@@ -3129,7 +3145,7 @@ KVI_ART_DEFINE kv_status kv_art_longest_prefix(kv_art *a, kv_slice key, kv_pair 
     s = kvi_art_longest_prefix(a, key, &found);
     if (s == KV_OK && a->concurrent) {
         kv_slice prefix = found.key;
-        s = kvi_art_result(a, kv_bytes(NULL, 0), found.value, &found);
+        s = kvi_art_keep_result(a, kv_bytes(NULL, 0), found.value, &found);
         found.key = prefix;
     }
     kvi_art_leave(a, pin);
@@ -3269,7 +3285,12 @@ KVI_ART_DEFINE void kv_art_close(kv_art *a)
     if (!a) return;
     allocator = a->allocator;
     kvi_art_free_all(a);
-    for (uint32_t i = 0; i < KV_ART_RESULTS; i++) kv_buf_free(&a->results[i]);
+    while (a->results) {
+        kvi_art_result *r = a->results;
+        a->results = r->next;
+        kv_buf_free(&r->bytes);
+        kvi_art_put_memory(a, r, sizeof *r);
+    }
     kvi_free(&allocator, a->retired, a->retired_capacity * sizeof *a->retired);
     kvi_free(&allocator, a->pins, KVI_ART_PINS * sizeof *a->pins);
     kvi_free(&allocator, a, sizeof *a);

@@ -327,13 +327,14 @@ static void check(bool ok, const char *what) { if (!ok) { fprintf(stderr, "wrong
 static void measure(const data_set &d, const peer &p, double *result)
 {
     size_t            n = d.gets.keys.size();
-    double            before = heap_bytes();
-    structure        *s = p.make(d);
     std::vector<view> some(d.gets.keys.begin(), d.gets.keys.begin() + (long)std::min<size_t>(n, 100000));
     total             t;
+    double            before;
+    structure        *s;
     for (int i = 0; i < METRICS; i++) result[i] = 0;
     if (p.name == "judy" && !d.integers) for (const keyset *k : { &d.inserts, &d.gets, &d.misses, &d.sorted }) (void)judysl_structure::strings(*k);
-    if (p.name == "judy") before = heap_bytes();
+    before = heap_bytes();
+    s = p.make(d);
     result[INSERT] = (double)n / clock_us([&] { s->insert(d, d.inserts); });
     result[BYTES] = (heap_bytes() - before) / (double)n;
     if (wanted[GET]) result[GET] = (double)n / clock_us([&] { check(s->get(d, d.gets) == n, "get"); });
