@@ -362,7 +362,7 @@ KVI_INLINE uint32_t kvi_art_room_of(uint32_t ref) { return ref >> (KVI_ART_WINDO
 KVI_INLINE uint32_t kvi_art_granule_of(uint32_t ref) { return ref >> 1 & KVI_ART_WINDOW_MASK; }
 KVI_INLINE uint8_t *kvi_art_at(const kv_art *a, uint32_t ref)
 {
-    const kvi_art_room *rooms = (const kvi_art_room *)kvi_peek_ptr(&a->rooms);
+    const kvi_art_room *rooms = (const kvi_art_room *)kvi_load_ptr(&a->rooms);
     return rooms[kvi_art_room_of(ref)].base + (size_t)kvi_art_granule_of(ref) * KVI_ART_GRANULE;
 }
 KVI_INLINE kvi_art_chunk *kvi_art_chunk_of(const kv_art *a, uint32_t ref)
@@ -2425,7 +2425,7 @@ KVI_INLINE void kvi_art_fetch_beside(kvi_art_walk *w, bool up)
 {
     const kvi_art_frame *f = w->held ? kvi_art_top(w) : NULL;
     uint32_t             edge = f ? f->edge + (up ? 1u : ~UINT32_C(0)) : 0;
-    if (f && edge < f->node->count) kvi_art_fetch(kvi_art_at(w->art, kvi_peek_u32(kvi_art_refs(f->node) + edge)));
+    if (f && edge < f->node->count) kvi_art_fetch(kvi_art_at(w->art, kvi_load_u32(kvi_art_refs(f->node) + edge)));
 }
 
 KVI_PRIVATE kv_status kvi_art_scan_pinned(kv_art *a, const kvi_bounds *b, bool up, kvi_art_visit *v, kvi_art_pin **pin)

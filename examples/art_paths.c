@@ -15,10 +15,13 @@ static const struct { const char *path; unsigned size; } files[] = {
     { "/usr/share/dict/words", 985084 },
 };
 
-static bool print_file(void *user, kv_slice path, kv_slice size)
+/* The map is the callback's `user`: it may read it, here to get the value as a number. */
+static bool print_file(void *user, kv_slice path, kv_slice value)
 {
-    (void)user;
-    printf("  %-28.*s %8llu\n", (int)path.size, (const char *)path.data, (unsigned long long)kvi_load_le64(size.data));
+    uint64_t size = 0;
+    (void)value;
+    kv_art_get_u64((kv_art *)user, path, &size);
+    printf("  %-28.*s %8llu\n", (int)path.size, (const char *)path.data, (unsigned long long)size);
     return true;
 }
 
@@ -58,13 +61,13 @@ int main(void)
     memset(&r, 0, sizeof r);
     r.prefix = KV_STR("/etc/");
     printf("below /etc/\n");
-    kv_art_scan(map, &r, print_file, NULL);
+    kv_art_scan(map, &r, print_file, map);
 
     r.limit = 1;
     r.reverse = true;
     r.prefix = KV_STR("/home/");
     printf("the last one below /home/\n");
-    kv_art_scan(map, &r, print_file, NULL);
+    kv_art_scan(map, &r, print_file, map);
 
     memset(&r, 0, sizeof r);
     r.prefix = KV_STR("/home/ada");
