@@ -12,7 +12,7 @@
 #           wasm wasm-simd   WASI under node
 #           windows    x86-64, mingw-w64, under wine
 #           s390x mips 64 and 32 bits, big-endian;  armhf   32 bits; Linux, static, under qemu-user
-#           i386 musl  gcc -m32; musl-gcc; run here
+#           native i386 musl  gcc, gcc -m32, musl-gcc; run here
 target=$1 source=$2 out=$3
 port=$(dirname "$0")
 build=${BUILD:-build}/port
@@ -38,6 +38,7 @@ windows)
 s390x)  cc=s390x-linux-gnu-gcc machine=; link=-static; libs=-lpthread; needs=qemu-s390x-static;;
 mips)   cc=mips-linux-gnu-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs="-lpthread -latomic"; needs=qemu-mips-static;;
 armhf)  cc=arm-linux-gnueabihf-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs=-lpthread; needs=qemu-arm-static;;
+native) cc=${CC:-gcc} machine=; libs=-lpthread; needs=sh; scale=1;;
 i386)   cc="gcc -m32 -isystem /usr/include/$(gcc -print-multiarch 2>/dev/null)" machine=-D_FILE_OFFSET_BITS=64; libs=-lpthread; needs=sh; scale=1
         echo 'int main(void) { return 0; }' | gcc -m32 -x c - -o /dev/null 2>/dev/null || cc=gcc-multilib;;
 musl)   cc=musl-gcc machine=; link=-static; needs=sh; scale=1;;

@@ -10,8 +10,8 @@ rv32)
     exec qemu-system-riscv32 -M virt -m 64M -bios none -nographic -monitor none -serial none \
         -semihosting-config "enable=on,target=native,arg=${program##*/}${1:+,arg=$1}" -kernel "$program";;
 wasm|wasm-simd)
-    files=$program.files
-    rm -rf "$files"; mkdir -p "$files"
+    files=${PORT_FILES:-$program.files}
+    [ -n "$PORT_FILES" ] || { rm -rf "$files"; mkdir -p "$files"; }
     exec node --no-warnings "$(dirname "$0")/wasi.mjs" "$program" "$files" "$@";;
 windows)
     WINEPREFIX=$(cd "$(dirname "$program")/.." && pwd)/wine

@@ -54,7 +54,7 @@ test-wasm: port-sources
 test-windows: port-sources
 	$(call port_test,windows)
 test-bigendian: port-sources
-	$(call port_test,s390x mips armhf)
+	$(call port_test,s390x mips armhf,$(PORT)/test_golden.sh)
 test-32bit: port-sources
 	$(call port_test,i386)
 test-musl: port-sources
