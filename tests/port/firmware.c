@@ -38,6 +38,16 @@ uint32_t firmware_fetch_add(uint32_t *p, uint32_t v, int order) __asm__("__atomi
 uint32_t firmware_fetch_add(uint32_t *p, uint32_t v, int order) { uint32_t old = *p; (void)order; *p = old + v; return old; }
 uint32_t firmware_fetch_sub(uint32_t *p, uint32_t v, int order) __asm__("__atomic_fetch_sub_4");
 uint32_t firmware_fetch_sub(uint32_t *p, uint32_t v, int order) { uint32_t old = *p; (void)order; *p = old - v; return old; }
+bool firmware_compare_exchange(uint32_t *p, uint32_t *expected, uint32_t desired, int good, int bad) __asm__("__atomic_compare_exchange_4");
+bool firmware_compare_exchange(uint32_t *p, uint32_t *expected, uint32_t desired, int good, int bad)
+{
+    (void)good; (void)bad;
+    if (*p == *expected) { *p = desired; return true; }
+    *expected = *p;
+    return false;
+}
+uint32_t firmware_load(const uint32_t *p, int order) __asm__("__atomic_load_4");
+uint32_t firmware_load(const uint32_t *p, int order) { (void)order; return *p; }
 #endif
 #if defined(__arm__)
 void arm_hardfault_isr(void);
