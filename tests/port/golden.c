@@ -19,7 +19,7 @@
 #define KV_COMPRESS_IMPLEMENTATION
 #include "../../kv_compress.h"
 #endif
-#if __has_include("../../kv_lsm.h") && !defined(NO_LSM)
+#if __has_include("../../kv_lsm.h")
 #define HAS_LSM 1
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"

@@ -19,7 +19,7 @@
 cd "$(dirname "$0")/../.." || exit 1
 export BUILD=${BUILD:-build}
 mode=${1:-sizes}
-modules="simd mem art fst_reader fst compress"
+modules="simd mem art fst_reader fst compress lsm"
 allowed='^(memcpy|memmove|memset|memcmp|memchr|strlen|strcmp|strncmp|strchr|strrchr|__aeabi_.*|__gnu_thumb1_case_.*|__(u|)(div|mod|divmod)[sd]i[34]|__(mul|ash[lr]|lshr|clz|ctz|popcount|ffs|bswap)[sdv]*i[23]|__(add|sub|mul|div|neg|eq|ne|lt|le|gt|ge|unord)[sd]f[23]|__(fix|fixuns|float|floatun|extend|trunc)[sdfi]*2?|__udivmoddi4|LZ4_.*)$'
 passed=0 failed=0
 good() { passed=$((passed + 1)); }

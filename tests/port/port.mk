@@ -10,7 +10,7 @@ PORT_FIRMWARE := m0 m3 rv32
 # not run there: tests of the kit itself and of zstd on firmware, tests of POSIX where it is another system
 PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c tests/unit/unit_compress.c
 PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
-PORT_MODULES  := $(foreach m,mem art fst compress,$(if $(wildcard kv_$(m).h),$(m)))
+PORT_MODULES  := $(foreach m,mem art fst compress lsm,$(if $(wildcard kv_$(m).h),$(m))) $(if $(wildcard kv_lsm.h),littlefs)
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf i386 musl
 
 .PHONY: test-32bit test-musl test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
@@ -45,7 +45,7 @@ define port_test
 endef
 
 test-firmware: port-sources
-	$(call port_test,$(PORT_FIRMWARE),$(PORT)/test_symbols.sh)
+	$(call port_test,$(PORT_FIRMWARE),$(if $(ONLY),,$(PORT)/test_symbols.sh))
 sizes: port-sources
 	-@$(MAKE) --no-print-directory -k -j$(JOBS) $(foreach t,$(call port_there,$(PORT_FIRMWARE)),$(PORT_MODULES:%=$(PORT_BUILD)/$(t)/$(t).fw_%.sh))
 	@BUILD="$(BUILD)" bash $(PORT)/library.sh sizes
@@ -54,7 +54,7 @@ test-wasm: port-sources
 test-windows: port-sources
 	$(call port_test,windows)
 test-bigendian: port-sources
-	$(call port_test,s390x mips armhf,$(PORT)/test_golden.sh)
+	$(call port_test,s390x mips armhf,$(if $(ONLY),,$(PORT)/test_golden.sh))
 test-32bit: port-sources
 	$(call port_test,i386)
 test-musl: port-sources

@@ -9,7 +9,6 @@ passed=0 failed=0
 check() { if "${@:2}" > "$files/log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $1"; tail -5 "$files/log"; fi; }
 rm -rf "$files"; mkdir -p "$files"
 sh tests/port/sources.sh
-export OPTIONS=-DNO_LSM
 
 names() { (cd "$files/$1" && find . -name 'fst.*' -o -name compress.none | sort | xargs sha256sum); }
 for t in native i386 s390x mips armhf wasm windows; do
