@@ -31,7 +31,7 @@ wasm|wasm-simd)
         cc= support=; for v in 19 18 17 16 15 14; do command -v clang-$v >/dev/null && { cc=clang-$v; ar=llvm-ar-$v; break; }; done
         [ -d /usr/include/wasm32-wasi ] || cc=
         machine=--target=wasm32-wasi; [ $target = wasm ] || machine="$machine -msimd128"
-        link=-Wl,-z,stack-size=1048576; needs=node;;
+        link="-Wl,-z,stack-size=1048576 -lwasi-emulated-process-clocks"; needs=node;;       # zstd's trainer asks clock()
 windows)
         cc=x86_64-w64-mingw32-gcc-posix machine=-D__USE_MINGW_ANSI_STDIO=1; link=-static
         needs=wine64; [ ! -x /usr/lib/wine/wine64 ] || needs=/usr/lib/wine/wine64; scale=0.3;;
