@@ -16,7 +16,7 @@
 
    CONTENTS   docs: building, what a packed value is, around a store, codecs, filters, dictionaries,
                     what is attainable without loss, threads, memory
-              code: >>public >>config >>format >>contexts >>lz4 >>zstd >>codec
+              code: >>public >>config >>format >>huffman >>contexts >>lz4 >>zstd >>codec
                     >>floats >>shuffle >>auto >>pack >>unpack >>train >>compressor >>wrapper >>cursor >>api
 
    BUILDING
@@ -24,9 +24,8 @@
        KV_NO_LZ4, KV_NO_ZSTD   that library is neither included nor linked. What would need it gives
                                KV_ERR_UNSUPPORTED, and kv_last_error / kv_compressor_last_error say so
    Of zstd.h this uses, besides the stable part: custom allocators, digested dictionaries in memory of
-   ours, frames without a magic number, and the switch that forces literals to be Huffman-coded. They
-   are in the "static linking only" part of the header, and libzstd.so exports them (checked with 1.5.4
-   of Debian 12). Of lz4 it uses the stable part alone.
+   ours, and frames without a magic number. They are in the "static linking only" part of the header,
+   and libzstd.so exports them (checked with 1.5.4 of Debian 12). Of lz4 it uses the stable part alone.
 
    WHAT A PACKED VALUE IS
    A tag, the raw size, what the codec made of it, a checksum over all of that: 7 bytes more than the
@@ -305,6 +304,354 @@ KVI_INLINE size_t kvi_packed_get_size(const uint8_t *in, size_t available, size_
 }
 
 /* ------------------------------------------------------------------------------------------------
+   >>huffman   bytes of a plane, entropy-coded: quick to read on any processor
+
+   A canonical Huffman code of at most 11 bits (D. Huffman, 1952). What makes it quick: the reader's
+   table gives up to four symbols for the next 11 bits, of exponents it is nearly always three or four;
+   and the plane is cut into four segments with a stream each, which a processor reads side by side.
+   The writer counts a quarter of the bytes, gives codes to what it saw and its neighbours, and starts
+   over with exact counts where it comes across another byte; a plane whose bytes lie close together is
+   written in pairs.
+
+       coded     = first last lengths size1 size2 size3 stream1 stream2 stream3 stream4
+       first, last = 1 byte each: the smallest and the largest byte of the plane; if they are the same,
+                   nothing follows
+       lengths   = for each byte from first to last 4 bits, the lower half of a byte first: its code's
+                   length, 1 to 11, or 0: it does not occur. The code is complete: the sum of 2^-length is 1
+       size1 ..  = 3 bytes each, little-endian: bytes of the first three streams; the last has the rest
+       stream    = codes, least significant bit first, of n / 4 symbols each, the last also the
+                   n modulo 4 that are left; filled up with 0 bits to a byte
+   Codes are numbered by length, then by symbol, and written with their first bit lowest.          */
+
+#define KVI_HUFFMAN_BITS    11u
+#define KVI_HUFFMAN_TABLE   (1u << KVI_HUFFMAN_BITS)
+#define KVI_HUFFMAN_STREAMS 4u
+#define KVI_HUFFMAN_PAIRS   64u         /* up to so many different bytes are written in pairs */
+#define KVI_HUFFMAN_MISSING (1u << 23)  /* in the writer's tables: no code */
+#define KVI_HUFFMAN_SIZES   ((size_t)3 * (KVI_HUFFMAN_STREAMS - 1))
+
+/* Both directions' tables; a context has one. */
+typedef struct kvi_huffman {
+    uint64_t table[KVI_HUFFMAN_TABLE];      /* reading: byte 0 the bits of up to four symbols, byte 1 how many they are, byte 2
+                                               the bits of the first one; from bit 32 on the symbols */
+    uint32_t pairs[KVI_HUFFMAN_PAIRS * KVI_HUFFMAN_PAIRS];      /* writing: code in bits 0-23, its bits in 24-31 */
+    uint32_t codes[256];                    /* likewise, of one symbol */
+    uint8_t  lengths[256];
+} kvi_huffman;
+
+/* Lengths of an optimal code for `count` weights, ascending, in place: from weight to length (A. Moffat,
+   J. Katajainen, 1995). */
+KVI_PRIVATE void kvi_huffman_optimal(uint32_t *weights, int count)
+{
+    int root = 0, leaf = 2, next, available = 1, used = 0, depth = 0;
+    weights[0] += weights[1];
+    for (next = 1; next < count - 1; next++) {          /* 1. join the two lightest; a parent's weight becomes a link */
+        if (leaf >= count || weights[root] < weights[leaf]) { weights[next] = weights[root]; weights[root++] = (uint32_t)next; }
+        else weights[next] = weights[leaf++];
+        if (leaf >= count || (root < next && weights[root] < weights[leaf])) { weights[next] += weights[root]; weights[root++] = (uint32_t)next; }
+        else weights[next] += weights[leaf++];
+    }
+    weights[count - 2] = 0;                             /* 2. links become depths of inner nodes */
+    for (next = count - 3; next >= 0; next--) weights[next] = weights[weights[next]] + 1;
+    for (root = count - 2, next = count - 1; available > 0; depth++) {      /* 3. and those the depths of leaves */
+        while (root >= 0 && weights[root] == (uint32_t)depth) { used++; root--; }
+        while (available > used) { weights[next--] = (uint32_t)depth; available--; }
+        available = 2 * used;
+        used = 0;
+    }
+}
+
+/* From lengths (the longest first) to ones of at most KVI_HUFFMAN_BITS: too long ones are cut, and what
+   that overdraws is given back by codes just below the limit. */
+KVI_PRIVATE void kvi_huffman_limit(uint32_t *lengths, int count)
+{
+    uint32_t how_many[KVI_HUFFMAN_BITS + 1], sum = 0, length;
+    int      at = 0;
+    memset(how_many, 0, sizeof how_many);
+    for (int i = 0; i < count; i++) how_many[lengths[i] < KVI_HUFFMAN_BITS ? lengths[i] : KVI_HUFFMAN_BITS]++;
+    for (length = 1; length <= KVI_HUFFMAN_BITS; length++) sum += how_many[length] << (KVI_HUFFMAN_BITS - length);
+    for (; sum > KVI_HUFFMAN_TABLE; sum--) {
+        how_many[KVI_HUFFMAN_BITS]--;
+        for (length = KVI_HUFFMAN_BITS - 1; !how_many[length]; length--) {}
+        how_many[length]--;
+        how_many[length + 1] += 2;
+    }
+    for (length = KVI_HUFFMAN_BITS; length; length--) for (uint32_t i = 0; i < how_many[length]; i++) lengths[at++] = length;
+}
+
+/* Lengths for the bytes whose weights are not 0, two of them at least. */
+KVI_PRIVATE void kvi_huffman_lengths(kvi_huffman *h, const uint32_t *weights)
+{
+    uint32_t sorted[256], order[256];
+    int      count = 0, at;
+    sorted[0] = sorted[1] = 0;
+    for (uint32_t symbol = 0; symbol < 256; symbol++) {
+        if (!weights[symbol]) continue;
+        for (at = count++; at && weights[order[at - 1]] > weights[symbol]; at--) order[at] = order[at - 1];
+        order[at] = symbol;
+    }
+    for (at = 0; at < count; at++) sorted[at] = weights[order[at]];
+    kvi_huffman_optimal(sorted, count);
+    kvi_huffman_limit(sorted, count);
+    memset(h->lengths, 0, sizeof h->lengths);
+    for (at = 0; at < count; at++) h->lengths[order[at]] = (uint8_t)sorted[at];
+}
+
+/* The codes of the lengths; false where these are not the lengths of a complete code. */
+KVI_PRIVATE bool kvi_huffman_codes(kvi_huffman *h, uint32_t first, uint32_t last)
+{
+    uint32_t code = 0, reversed;
+    for (uint32_t symbol = first; symbol <= last; symbol++) h->codes[symbol] = KVI_HUFFMAN_MISSING;
+    for (uint32_t length = 1; length <= KVI_HUFFMAN_BITS; length++, code <<= 1) {
+        for (uint32_t symbol = first; symbol <= last; symbol++) {
+            if (h->lengths[symbol] != length) continue;
+            if (code >> length) return false;
+            reversed = 0;
+            for (uint32_t b = 0; b < length; b++) reversed |= (code >> b & 1) << (length - 1 - b);
+            h->codes[symbol] = reversed | length << 24;
+            code++;
+        }
+    }
+    return code == 2u << KVI_HUFFMAN_BITS;          /* it was shifted once more than counted */
+}
+
+/* ---- writing ---- */
+
+/* Weights of the bytes, 0 for those that get no code. Exact: all are counted. Else one of every four
+   lines of 64 (not always the same one of the four, as tensors have a period), and neighbours of what
+   was seen get a code too: at the ends of a distribution there is always one that the sample missed. */
+#define KVI_HUFFMAN_NEIGHBOURS 4u
+KVI_PRIVATE void kvi_huffman_count(const uint8_t *plane, size_t n, bool exact, uint32_t first, uint32_t last, uint32_t *weights)
+{
+    uint32_t counts[2][256];
+    size_t   lines = exact ? 1 : 4;
+    memset(counts, 0, sizeof counts);
+    for (size_t line = 0; line * 64 < n; line += lines) {
+        size_t i = (line + ((line >> 2) + (line >> 4)) % lines) * 64, end = i + 64 < n ? i + 64 : n;
+        for (; i + 2 <= end; i += 2) { counts[0][plane[i]]++; counts[1][plane[i + 1]]++; }
+        if (i < end) counts[0][plane[i]]++;
+    }
+    memset(weights, 0, 256 * sizeof *weights);
+    for (uint32_t s = first; s <= last; s++) {
+        uint32_t count = counts[0][s] + counts[1][s], from = s > first + KVI_HUFFMAN_NEIGHBOURS ? s - KVI_HUFFMAN_NEIGHBOURS : first;
+        if (count) weights[s] = count * 16;
+        for (uint32_t near = from; !exact && count && near <= last && near <= s + KVI_HUFFMAN_NEIGHBOURS; near++) if (!weights[near]) weights[near] = 1;
+    }
+    if (!exact && !weights[first]) weights[first] = 1;
+    if (!exact && !weights[last]) weights[last] = 1;
+}
+
+/* A stream of n symbols into room bytes; 0: it does not fit. Each turn adds at most 55 bits to at most 7.
+   *seen gets KVI_HUFFMAN_MISSING where a symbol without a code was met. */
+KVI_PRIVATE size_t kvi_huffman_write(const kvi_huffman *h, const uint8_t *symbols, size_t n, bool pairs, uint32_t first, uint8_t *out, size_t room, uint32_t *seen)
+{
+    uint64_t bits = 0;
+    uint32_t count = 0, a, b, met = 0;
+    uint8_t *start = out, *end = out + room;
+    size_t   i = 0;
+    for (; pairs && i + 4 <= n; i += 4) {
+        if ((size_t)(end - out) < 8) return 0;
+        a = h->pairs[(uint32_t)(symbols[i] - first) + (uint32_t)(symbols[i + 1] - first) * KVI_HUFFMAN_PAIRS];
+        b = h->pairs[(uint32_t)(symbols[i + 2] - first) + (uint32_t)(symbols[i + 3] - first) * KVI_HUFFMAN_PAIRS];
+        met |= a | b;
+        bits |= (uint64_t)(a & 0xFFFFFFu) << count;
+        count += a >> 24;
+        bits |= (uint64_t)(b & 0xFFFFFFu) << count;
+        count += b >> 24;
+        kvi_store_le64(out, bits);
+        out += count >> 3;
+        bits >>= count & ~7u;
+        count &= 7;
+    }
+    for (; !pairs && i + 5 <= n; i += 5) {
+        if ((size_t)(end - out) < 8) return 0;
+        for (uint32_t k = 0; k < 5; k++) {
+            a = h->codes[symbols[i + k]];
+            met |= a;
+            bits |= (uint64_t)(a & 0xFFFFFFu) << count;
+            count += a >> 24;
+        }
+        kvi_store_le64(out, bits);
+        out += count >> 3;
+        bits >>= count & ~7u;
+        count &= 7;
+    }
+    for (; i < n; i++) {
+        a = h->codes[symbols[i]];
+        met |= a;
+        bits |= (uint64_t)(a & 0xFFFFFFu) << count;
+        for (count += a >> 24; count >= 8; count -= 8, bits >>= 8) { if (out == end) return 0; *out++ = (uint8_t)bits; }
+    }
+    if (count) { if (out == end) return 0; *out++ = (uint8_t)bits; }
+    *seen |= met;
+    return (size_t)(out - start);
+}
+
+/* Codes of all pairs of bytes of a plane that has few of them. */
+KVI_PRIVATE void kvi_huffman_fill_pairs(kvi_huffman *h, uint32_t first, uint32_t symbols)
+{
+    for (uint32_t b = 0; b < symbols; b++) {
+        for (uint32_t a = 0; a < symbols; a++) {
+            uint32_t x = h->codes[first + a], y = h->codes[first + b], pair = x + (y >> 24 << 24) + ((y & 0xFFFFFFu) << (x >> 24));
+            h->pairs[a + b * KVI_HUFFMAN_PAIRS] = (x | y) & KVI_HUFFMAN_MISSING ? KVI_HUFFMAN_MISSING : pair;
+        }
+    }
+}
+
+/* One attempt at what kvi_huffman_pack does. *seen as in kvi_huffman_write. */
+KVI_PRIVATE size_t kvi_huffman_try(kvi_huffman *h, const uint8_t *plane, size_t n, bool exact, uint32_t first, uint32_t last, uint8_t *out, size_t room, uint32_t *seen)
+{
+    uint32_t weights[256], symbols = last - first + 1;
+    size_t   sizes = 2 + (symbols + 1) / 2, used = sizes + KVI_HUFFMAN_SIZES, part = n / KVI_HUFFMAN_STREAMS, wrote;
+    bool     pairs = symbols <= KVI_HUFFMAN_PAIRS && n >= 16384;         /* below that the table costs more than it saves */
+    if (room < used) return 0;
+    kvi_huffman_count(plane, n, exact, first, last, weights);
+    kvi_huffman_lengths(h, weights);
+    (void)kvi_huffman_codes(h, first, last);
+    if (pairs) kvi_huffman_fill_pairs(h, first, symbols);
+    out[0] = (uint8_t)first;
+    out[1] = (uint8_t)last;
+    for (uint32_t s = 0; s < symbols; s += 2) out[2 + s / 2] = (uint8_t)(h->lengths[first + s] | (s + 1 < symbols ? (uint32_t)h->lengths[first + s + 1] << 4 : 0));
+    for (uint32_t s = 0; s < KVI_HUFFMAN_STREAMS; s++) {
+        bool   last_one = s == KVI_HUFFMAN_STREAMS - 1;
+        size_t count = last_one ? n - s * part : part;
+        wrote = kvi_huffman_write(h, plane + s * part, count, pairs, first, out + used, room - used, seen);
+        if (*seen & KVI_HUFFMAN_MISSING || (!wrote && count)) return 0;
+        used += wrote;
+        if (!last_one) { kvi_store_le16(out + sizes + 3 * s, (uint16_t)wrote); out[sizes + 3 * s + 2] = (uint8_t)(wrote >> 16); }
+    }
+    return used;
+}
+
+/* A plane of n > 0 bytes into room bytes; 0: it does not fit. */
+KVI_PRIVATE size_t kvi_huffman_pack(kvi_huffman *h, const uint8_t *plane, size_t n, uint8_t *out, size_t room)
+{
+    uint32_t seen = 0;
+    size_t   used;
+    uint8_t  first, last;
+    if (room < 2) return 0;
+    kvi_min_max(plane, n, &first, &last);
+    if (first == last) { out[0] = out[1] = first; return 2; }
+    used = kvi_huffman_try(h, plane, n, n < 4096, first, last, out, room, &seen);
+    if (!(seen & KVI_HUFFMAN_MISSING)) return used;
+    seen = 0;
+    return kvi_huffman_try(h, plane, n, true, first, last, out, room, &seen);
+}
+
+/* ---- reading ---- */
+
+/* What each 11 bits begin with: as many whole codes as fit, up to four. */
+KVI_PRIVATE void kvi_huffman_fill(kvi_huffman *h, uint32_t first, uint32_t last)
+{
+    uint16_t one[KVI_HUFFMAN_TABLE];        /* symbol, and its length above it */
+    for (uint32_t symbol = first; symbol <= last; symbol++) {
+        uint32_t length = h->lengths[symbol];
+        if (!length) continue;
+        for (uint32_t at = h->codes[symbol] & 0xFFFFFFu; at < KVI_HUFFMAN_TABLE; at += 1u << length) one[at] = (uint16_t)(symbol | length << 8);
+    }
+    for (uint32_t at = 0; at < KVI_HUFFMAN_TABLE; at++) {
+        uint32_t bits = (uint32_t)one[at] >> 8, count = 1, next;
+        uint64_t entry = (uint64_t)(one[at] & 255u) << 32 | (uint64_t)bits << 16;
+        for (; count < 4; count++) {
+            next = one[at >> bits];
+            if (bits + (next >> 8) > KVI_HUFFMAN_BITS) break;
+            entry |= (uint64_t)(next & 255u) << (32 + 8 * count);
+            bits += next >> 8;
+        }
+        h->table[at] = entry | (uint64_t)count << 8 | bits;
+    }
+}
+
+typedef struct kvi_huffman_stream { const uint8_t *in; size_t size; uint64_t at; uint8_t *out, *end; } kvi_huffman_stream;     /* at: in bits */
+
+/* May a stream take KVI_HUFFMAN_STEPS steps without looking? They read 8 bytes, of which at most 7 + 55
+   bits are used, and write 20. */
+#define KVI_HUFFMAN_STEPS 5
+KVI_INLINE bool kvi_huffman_wide(const kvi_huffman_stream *s) { return (size_t)(s->end - s->out) >= 4 * KVI_HUFFMAN_STEPS && (s->at >> 3) + 8 <= s->size; }
+KVI_INLINE uint64_t kvi_huffman_window(const kvi_huffman_stream *s) { return kvi_load_le64(s->in + (s->at >> 3)) >> (s->at & 7); }
+KVI_INLINE void kvi_huffman_step(const uint64_t *table, kvi_huffman_stream *s, uint64_t *bits)
+{
+    uint64_t entry = table[*bits & (KVI_HUFFMAN_TABLE - 1)];
+    *bits >>= entry & 63;
+    s->at += entry & 255;
+    kvi_store_le32(s->out, (uint32_t)(entry >> 32));
+    s->out += entry >> 8 & 255;
+}
+
+/* All four streams side by side while each of them may; returns with the rest to do. */
+KVI_PRIVATE void kvi_huffman_read_wide(const kvi_huffman *h, kvi_huffman_stream *streams)
+{
+    kvi_huffman_stream a = streams[0], b = streams[1], c = streams[2], d = streams[3];
+    const uint64_t    *table = h->table;
+    while (kvi_huffman_wide(&a) && kvi_huffman_wide(&b) && kvi_huffman_wide(&c) && kvi_huffman_wide(&d)) {
+        uint64_t w = kvi_huffman_window(&a), x = kvi_huffman_window(&b), y = kvi_huffman_window(&c), z = kvi_huffman_window(&d);
+        for (uint32_t k = 0; k < KVI_HUFFMAN_STEPS; k++) {
+            kvi_huffman_step(table, &a, &w);
+            kvi_huffman_step(table, &b, &x);
+            kvi_huffman_step(table, &c, &y);
+            kvi_huffman_step(table, &d, &z);
+        }
+    }
+    streams[0] = a; streams[1] = b; streams[2] = c; streams[3] = d;
+}
+
+/* The rest of one stream, symbol by symbol at the end; false where it ends too early or too late. */
+KVI_PRIVATE bool kvi_huffman_read_rest(const kvi_huffman *h, kvi_huffman_stream *s)
+{
+    uint64_t entry, bits;
+    while (kvi_huffman_wide(s)) {
+        bits = kvi_huffman_window(s);
+        for (uint32_t k = 0; k < KVI_HUFFMAN_STEPS; k++) kvi_huffman_step(h->table, s, &bits);
+    }
+    while (s->out < s->end) {
+        size_t from = (size_t)(s->at >> 3);
+        bits = 0;
+        for (uint32_t k = 0; k < 3 && from + k < s->size; k++) bits |= (uint64_t)s->in[from + k] << (8 * k);
+        entry = h->table[bits >> (s->at & 7) & (KVI_HUFFMAN_TABLE - 1)];
+        *s->out++ = (uint8_t)(entry >> 32);
+        s->at += entry >> 16 & 255;
+    }
+    return (s->at + 7) >> 3 == s->size;
+}
+
+/* n > 0 bytes of a plane out of all of `coded`. */
+KVI_PRIVATE kv_status kvi_huffman_unpack(kvi_huffman *h, kv_slice coded, uint8_t *plane, size_t n)
+{
+    const uint8_t     *in = (const uint8_t *)coded.data;
+    kvi_huffman_stream streams[KVI_HUFFMAN_STREAMS];
+    size_t             used = 2, header, part = n / KVI_HUFFMAN_STREAMS, left;
+    uint32_t           first, last;
+    if (coded.size < 2 || in[0] > in[1]) return KV_ERR_CORRUPT;
+    first = in[0];
+    last = in[1];
+    if (first == last) { memset(plane, (int)first, n); return coded.size == used ? KV_OK : KV_ERR_CORRUPT; }
+    header = used + (last - first + 2) / 2 + KVI_HUFFMAN_SIZES;
+    if (coded.size < header) return KV_ERR_CORRUPT;
+    memset(h->lengths, 0, sizeof h->lengths);
+    for (uint32_t s = 0; s <= last - first; s++) h->lengths[first + s] = (uint8_t)(in[used + s / 2] >> (s & 1) * 4 & 15);
+    for (uint32_t s = first; s <= last; s++) if (h->lengths[s] > KVI_HUFFMAN_BITS) return KV_ERR_CORRUPT;
+    if (!kvi_huffman_codes(h, first, last)) return KV_ERR_CORRUPT;
+    kvi_huffman_fill(h, first, last);
+    left = coded.size - header;
+    used = header;
+    for (uint32_t s = 0; s < KVI_HUFFMAN_STREAMS; s++) {
+        const uint8_t *size = in + header - KVI_HUFFMAN_SIZES + 3 * s;
+        bool           last_one = s == KVI_HUFFMAN_STREAMS - 1;
+        streams[s].size = last_one ? left : (size_t)kvi_load_le16(size) | (size_t)size[2] << 16;
+        if (streams[s].size > left) return KV_ERR_CORRUPT;
+        streams[s].in = in + used;
+        streams[s].at = 0;
+        streams[s].out = plane + s * part;
+        streams[s].end = last_one ? plane + n : streams[s].out + part;
+        used += streams[s].size;
+        left -= streams[s].size;
+    }
+    kvi_huffman_read_wide(h, streams);
+    for (uint32_t s = 0; s < KVI_HUFFMAN_STREAMS; s++) if (!kvi_huffman_read_rest(h, &streams[s])) return KV_ERR_CORRUPT;
+    return KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
    >>contexts   what one call works with, and the pool of them
 
    A call starts looking at the place that its stack address points to, so that a thread finds the
@@ -324,9 +671,9 @@ typedef struct kvi_compress_context {
     ZSTD_CCtx   *zstd[2];               /* with the compressor's level, for small and for large values: one for both
                                            would be shrunk and grown again by zstd, every 128 values */
     bool         zstd_has_dictionary[2];
-    ZSTD_CCtx   *zstd_huffman;          /* with no search at all, for planes of exponents */
     ZSTD_DCtx   *zstd_reader;
 #endif
+    kvi_huffman *huffman;               /* tables of dense floats */
     kv_buf       filtered;              /* between filter and codec */
     kv_buf       packed, raw;           /* values on their way through the wrapper */
     kv_buf       pairs;                 /* kv_pair of a batch */
@@ -370,9 +717,9 @@ KVI_PRIVATE void kvi_compress_context_free(kv_compressor *c, kvi_compress_contex
 #if KVI_ZSTD
     ZSTD_freeCCtx(x->zstd[0]);
     ZSTD_freeCCtx(x->zstd[1]);
-    ZSTD_freeCCtx(x->zstd_huffman);
     ZSTD_freeDCtx(x->zstd_reader);
 #endif
+    kvi_free(a, x->huffman, sizeof *x->huffman);
     kv_buf_free(&x->filtered);
     kv_buf_free(&x->packed);
     kv_buf_free(&x->raw);
@@ -697,18 +1044,19 @@ KVI_PRIVATE const char *kvi_codec_missing(kv_codec codec)
        codes     = rows
        rows      = for each 64 numbers three times 64 bits; of the last group as many bytes as it takes
 
-   Dense, with zstd: the plane of exponents (fp16: of high bytes) goes through zstd's Huffman coder and
-   nothing else of zstd: there is nothing to find for a search.
+   Dense, where the codec is zstd: the plane of exponents (fp16: of high bytes) is Huffman-coded, and
+   zstd itself has no part in it: there is nothing to find for a search.
 
-       dense     = { chunk of 131,072 numbers, the last of as many as are left } remainder
+       dense     = { chunk of 262,144 numbers, the last of as many as are left } remainder
        chunk     = flags planes [ size ] exponents
        flags     = as above; bit 7: the exponents are stored, and have no size
        planes    = bf16: rest; fp16: low; fp32: rest, middle, low
-       size      = LEB128 of the frame
-       exponents = a zstd frame without magic number                                                 */
+       size      = LEB128, bytes of the coded exponents
+       exponents = coded (>>huffman)                                                                 */
 
 #define KVI_FLOAT_CHUNK        ((size_t)65536)
-#define KVI_FLOAT_DENSE_CHUNK  ((size_t)131072)     /* what zstd makes one block of */
+#define KVI_FLOAT_DENSE_CHUNK  ((size_t)262144)     /* numbers that share a Huffman code */
+#define KVI_FLOAT_DENSE_MIN    ((size_t)2048)       /* bytes; in smaller values the code's lengths take more than it saves */
 #define KVI_FLOAT_STRIP        ((size_t)512)        /* numbers that go through the first cache at a time */
 #define KVI_FLOAT_HEADER       ((size_t)4)
 #define KVI_FLOAT_SAMPLES      16                   /* groups of so many numbers choose a chunk's base */
@@ -981,7 +1329,6 @@ KVI_PRIVATE kv_status kvi_float_unpack(kv_filter f, kv_slice packed, uint8_t *ra
 
 /* ---- dense ---- */
 
-#if KVI_ZSTD
 KVI_PRIVATE void kvi_float_split_dense(kv_filter f, const uint8_t *raw, size_t n, const kvi_float_planes *p, uint8_t *exponents, uint8_t *unused)
 {
     if (f == KV_FILTER_BF16) kvi_bf16_split(raw, n, exponents, p->rest);
@@ -995,59 +1342,46 @@ KVI_PRIVATE void kvi_float_join_dense(kv_filter f, const uint8_t *exponents, con
     else kvi_fp32_join(exponents, p->rest, p->middle ? p->middle : zeros, p->low ? p->low : zeros, n, raw);
 }
 
-/* zstd, told to search for nothing and to Huffman-code what it did not find */
-KVI_PRIVATE kv_status kvi_zstd_need_huffman(kv_compressor *c, kvi_compress_context *x)
+/* Scratch for chunks of n: exponents, a plane of zeros or of what nobody wants, and Huffman's tables. */
+KVI_PRIVATE kv_status kvi_float_dense_scratch(kv_compressor *c, kvi_compress_context *x, size_t numbers)
 {
-    if (x->zstd_huffman) return KV_OK;
-    x->zstd_huffman = kvi_zstd_new_writer(c, ZSTD_minCLevel());
-    if (!x->zstd_huffman) return KV_ERR_NO_MEMORY;
-    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_literalCompressionMode, ZSTD_lcm_huffman);
-    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_windowLog, 17);
-    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_hashLog, 6);
-    ZSTD_CCtx_setParameter(x->zstd_huffman, ZSTD_c_minMatch, 7);
-    return KV_OK;
+    size_t    n = numbers < KVI_FLOAT_DENSE_CHUNK ? numbers : KVI_FLOAT_DENSE_CHUNK;
+    kv_status s = kv_buf_reserve(&x->filtered, 2 * n);
+    if (s == KV_OK && !x->huffman) x->huffman = (kvi_huffman *)kvi_alloc(&c->options.allocator, sizeof *x->huffman);
+    return s == KV_OK && !x->huffman ? KV_ERR_NO_MEMORY : s;
 }
 
-/* One chunk; 0: it does not fit, or no memory (*s says that). Scratch: exponents, a plane that nobody
-   wants, and two for the frame where `out` has less room than lets zstd write without checks. */
-#define KVI_FLOAT_DENSE_SCRATCH 4
-KVI_PRIVATE size_t kvi_float_dense_chunk(kvi_compress_context *x, kv_filter f, const uint8_t *raw, size_t n, uint8_t *out, size_t room, kv_status *s)
+/* One chunk; 0: it does not fit. */
+KVI_PRIVATE size_t kvi_float_dense_chunk(kvi_compress_context *x, kv_filter f, const uint8_t *raw, size_t n, uint8_t *out, size_t room)
 {
     uint32_t         flags = kvi_float_flags(f, raw, n);
-    size_t           fixed = 1 + kvi_float_planes_size(f, flags, n, true), wrote, size_bytes;
-    uint8_t         *scratch = (uint8_t *)x->filtered.data, *frame;
+    size_t           fixed = 1 + kvi_float_planes_size(f, flags, n, true), wrote, size_bytes = kvi_packed_size_bytes(n);
+    uint8_t         *scratch = (uint8_t *)x->filtered.data;
     kvi_float_planes p;
-    if (fixed + KVI_PACKED_SIZE_BYTES > room) return 0;
+    if (fixed + size_bytes > room) return 0;
     p = kvi_float_planes_at(f, flags, n, out + 1, true);
     kvi_float_split_dense(f, raw, n, &p, scratch, scratch + n);
-    size_bytes = kvi_packed_size_bytes(n);          /* the most that the frame's size may take */
-    frame = room - fixed - KVI_PACKED_SIZE_BYTES >= 2 * n ? p.end + size_bytes : scratch + 2 * n;
-    wrote = kvi_zstd_wrote(ZSTD_compress2(x->zstd_huffman, frame, 2 * n, scratch, n), s);
-    if (*s < 0) return 0;
+    wrote = kvi_huffman_pack(x->huffman, scratch, n, p.end + size_bytes, room - fixed - size_bytes);
     if (!wrote || wrote + size_bytes >= n) {
         if (fixed + n > room) return 0;
         out[0] = (uint8_t)(flags | KVI_FLOAT_STORED);
         memcpy(p.end, scratch, n);
         return fixed + n;
     }
-    size_bytes = kvi_packed_size_bytes(wrote);
-    if (fixed + size_bytes + wrote > room) return 0;
     out[0] = (uint8_t)flags;
-    memmove(p.end + size_bytes, frame, wrote);      /* often it is there already */
-    (void)kvi_packed_put_size(p.end, wrote);
-    return fixed + size_bytes + wrote;
+    if (kvi_packed_size_bytes(wrote) < size_bytes) memmove(p.end + kvi_packed_size_bytes(wrote), p.end + size_bytes, wrote);
+    return fixed + kvi_packed_put_size(p.end, wrote) + wrote;
 }
 
 KVI_PRIVATE size_t kvi_float_dense(kv_compressor *c, kvi_compress_context *x, kv_filter f, kv_slice value, uint8_t *out, size_t room, kv_status *s)
 {
     const uint8_t *raw = (const uint8_t *)value.data;
     size_t         size = kvi_float_size(f), left = value.size / size, used = 0, n, bytes;
-    *s = kvi_zstd_need_huffman(c, x);
-    if (*s == KV_OK) *s = kv_buf_reserve(&x->filtered, KVI_FLOAT_DENSE_SCRATCH * (left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK));
+    *s = kvi_float_dense_scratch(c, x, left);
     if (*s < 0) return 0;
     for (; left; left -= n, raw += n * size, used += bytes) {
         n = left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK;
-        bytes = kvi_float_dense_chunk(x, f, raw, n, out + used, room - used, s);
+        bytes = kvi_float_dense_chunk(x, f, raw, n, out + used, room - used);
         if (!bytes) return 0;
     }
     if (value.size % size > room - used) return 0;
@@ -1055,14 +1389,13 @@ KVI_PRIVATE size_t kvi_float_dense(kv_compressor *c, kvi_compress_context *x, kv
     return used + value.size % size;
 }
 
-/* One chunk of n numbers; its bytes go to *used. scratch has room for 2 * n, the upper half zeros. */
-KVI_PRIVATE kv_status kvi_float_undense_chunk(kv_compressor *c, kvi_compress_context *x, kv_filter f, kv_slice in, size_t n, uint8_t *raw, size_t *used)
+/* One chunk of n numbers; its bytes go to *used. */
+KVI_PRIVATE kv_status kvi_float_undense_chunk(kvi_compress_context *x, kv_filter f, kv_slice in, size_t n, uint8_t *raw, size_t *used)
 {
     uint8_t         *b = (uint8_t *)(uintptr_t)in.data, *scratch = (uint8_t *)x->filtered.data;
     const uint8_t   *exponents = scratch;
-    size_t           fixed, frame_size, size_bytes;
+    size_t           fixed, coded, size_bytes;
     kvi_float_planes p;
-    kv_status        s;
     if (!in.size) return KV_ERR_CORRUPT;
     fixed = 1 + kvi_float_planes_size(f, b[0], n, true);
     if (fixed > in.size) return KV_ERR_CORRUPT;
@@ -1072,12 +1405,12 @@ KVI_PRIVATE kv_status kvi_float_undense_chunk(kv_compressor *c, kvi_compress_con
         exponents = p.end;
         *used = fixed + n;
     } else {
-        size_bytes = kvi_packed_get_size(p.end, in.size - fixed, &frame_size);
-        if (!size_bytes || frame_size > in.size - fixed - size_bytes) return KV_ERR_CORRUPT;
-        s = kvi_zstd_unpack(c, x, kv_bytes(p.end + size_bytes, frame_size), scratch, n, false);
-        if (s < 0) return s;
-        *used = fixed + size_bytes + frame_size;
+        size_bytes = kvi_packed_get_size(p.end, in.size - fixed, &coded);
+        if (!size_bytes || coded > in.size - fixed - size_bytes) return KV_ERR_CORRUPT;
+        if (kvi_huffman_unpack(x->huffman, kv_bytes(p.end + size_bytes, coded), scratch, n) < 0) return KV_ERR_CORRUPT;
+        *used = fixed + size_bytes + coded;
     }
+    if (f == KV_FILTER_FP32) kvi_zero(scratch + n, n);
     kvi_float_join_dense(f, exponents, &p, scratch + n, n, raw);
     return KV_OK;
 }
@@ -1086,20 +1419,17 @@ KVI_PRIVATE kv_status kvi_float_undense(kv_compressor *c, kvi_compress_context *
 {
     const uint8_t *in = (const uint8_t *)packed.data;
     size_t         size = kvi_float_size(f), left = raw_size / size, available = packed.size, used = 0, n;
-    size_t         chunk = left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK;
-    kv_status      s = kv_buf_reserve(&x->filtered, 2 * chunk);
+    kv_status      s = kvi_float_dense_scratch(c, x, left);
     if (s < 0) return s;
     for (; left; left -= n, raw += n * size, in += used, available -= used) {
-        n = left < chunk ? left : chunk;
-        if (f == KV_FILTER_FP32) kvi_zero((uint8_t *)x->filtered.data + n, n);
-        s = kvi_float_undense_chunk(c, x, f, kv_bytes(in, available), n, raw, &used);
+        n = left < KVI_FLOAT_DENSE_CHUNK ? left : KVI_FLOAT_DENSE_CHUNK;
+        s = kvi_float_undense_chunk(x, f, kv_bytes(in, available), n, raw, &used);
         if (s < 0) return s;
     }
     if (available != raw_size % size) return KV_ERR_CORRUPT;
     kvi_copy(raw, in, available);
     return KV_OK;
 }
-#endif
 
 /* ------------------------------------------------------------------------------------------------
    >>shuffle   bytes and bits by significance, of a whole value; what does not fill an element (eight
@@ -1340,7 +1670,7 @@ KVI_PRIVATE kv_status kvi_packing_choose(kv_compressor *c, kvi_compress_context 
     }
     if (p->filter == KV_FILTER_SHUFFLE && p->element_size == 1) p->filter = KV_FILTER_NONE;
     if (kvi_filter_is_float(p->filter)) {
-        if (o->codec == KV_CODEC_ZSTD) p->codec = KV_CODEC_ZSTD;
+        if (o->codec == KV_CODEC_ZSTD && raw.size >= KVI_FLOAT_DENSE_MIN) p->codec = KV_CODEC_ZSTD;
         return KV_OK;
     }
     if (o->codec == KV_CODEC_NONE) { p->filter = KV_FILTER_NONE; return KV_OK; }
@@ -1356,9 +1686,7 @@ KVI_PRIVATE kv_status kvi_packing_choose(kv_compressor *c, kvi_compress_context 
 KVI_PRIVATE size_t kvi_pack_payload(kv_compressor *c, kvi_compress_context *x, const kvi_packing *p, kv_slice raw, uint8_t *out, size_t room, kv_status *s)
 {
     if (kvi_filter_is_float(p->filter)) {
-#if KVI_ZSTD
         if (p->codec == KV_CODEC_ZSTD) return kvi_float_dense(c, x, p->filter, raw, out, room, s);
-#endif
         return kvi_float_pack(p->filter, raw, out, room);
     }
     if (p->filter != KV_FILTER_NONE) *s = kvi_shuffle_value(x, p->filter, p->element_size, raw, &raw);
@@ -1464,12 +1792,11 @@ KVI_PRIVATE kv_status kvi_unpack_shuffled(kv_compressor *c, kvi_compress_context
 KVI_PRIVATE kv_status kvi_unpack_payload(kv_compressor *c, kvi_compress_context *x, const kvi_packed *p, uint8_t *raw, const char **why)
 {
     kv_status s = KV_ERR_CORRUPT;
-    if (!kv_codec_supported(p->how.codec)) return kvi_unpack_fail(why, KV_ERR_UNSUPPORTED, kvi_codec_missing(p->how.codec));
     if (kvi_filter_is_float(p->how.filter)) {
         if (p->how.codec == KV_CODEC_NONE) s = kvi_float_unpack(p->how.filter, p->payload, raw, p->raw_size);
-#if KVI_ZSTD
         else s = kvi_float_undense(c, x, p->how.filter, p->payload, raw, p->raw_size);
-#endif
+    } else if (!kv_codec_supported(p->how.codec)) {
+        return kvi_unpack_fail(why, KV_ERR_UNSUPPORTED, kvi_codec_missing(p->how.codec));
     } else if (p->how.filter != KV_FILTER_NONE) s = kvi_unpack_shuffled(c, x, p, raw);
     else s = kvi_codec_unpack(c, x, p->how.codec, p->payload, raw, p->raw_size, p->how.dictionary);
     if (s == KV_ERR_CORRUPT) return kvi_unpack_damaged(why);

@@ -932,6 +932,33 @@ KVI_PRIVATE void kvi_fp32_join(const uint8_t *exponents, const uint8_t *rest, co
     kvi_fp32_join_scalar(exponents, rest, middle, low, count, to, i);
 }
 
+/* The smallest and the largest of n > 0 bytes. */
+KVI_PRIVATE void kvi_min_max(const uint8_t *bytes, size_t n, uint8_t *low, uint8_t *high)
+{
+    uint8_t l = bytes[0], h = bytes[0];
+    size_t  i = 0;
+#if KVI_V
+    uint8_t least[2][KVI_V];
+    kvi_v   all = kvi_v_set(255), v = all, w = all;
+    for (; i + KVI_V <= n; i += KVI_V) {
+        v = kvi_v_min(v, kvi_v_load(bytes + i));
+        w = kvi_v_min(w, kvi_v_sub(all, kvi_v_load(bytes + i)));
+    }
+    kvi_v_store(least[0], v);
+    kvi_v_store(least[1], w);
+    for (uint32_t k = 0; i && k < KVI_V; k++) {
+        if (least[0][k] < l) l = least[0][k];
+        if (255 - least[1][k] > h) h = (uint8_t)(255 - least[1][k]);
+    }
+#endif
+    for (; i < n; i++) {
+        if (bytes[i] < l) l = bytes[i];
+        if (bytes[i] > h) h = bytes[i];
+    }
+    *low = l;
+    *high = h;
+}
+
 /* ---- groups of 64 numbers of three bits: three rows of 64 bits, 24 bytes ---- */
 
 #define KVI_GROUP       64u
