@@ -223,6 +223,13 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_DEFINE KVI_DEFINE
 #endif
 
+/* What is worth its size where speed matters; where size does, the compiler chooses. */
+#if defined(__OPTIMIZE_SIZE__)
+#define KVI_ART_INLINE KVI_PRIVATE
+#else
+#define KVI_ART_INLINE KVI_INLINE
+#endif
+
 #define KVI_ART_LEAF_MAX     32u        /* entries of a leaf: one SIMD column */
 #define KVI_ART_LEAF_BYTES   1536u      /* a leaf of two entries or more splits when it would outgrow this */
 #define KVI_ART_MERGE_AT     8u         /* a leaf that a delete leaves with so few looks for a neighbour... */
@@ -342,6 +349,17 @@ struct kv_art {
     kvi_error    error;
 };
 
+/* Without threads there are no concurrent maps, and nothing of them is compiled. */
+KVI_INLINE bool kvi_art_shared(const kv_art *a)
+{
+#if KVI_THREADS
+    return a->concurrent;
+#else
+    (void)a;
+    return false;
+#endif
+}
+
 /* ------------------------------------------------------------------------------------------------
    >>memory   blocks of 16-byte granules, by 32-bit references
 
@@ -357,25 +375,25 @@ struct kv_art {
 
 typedef struct kvi_art_free { uint32_t granules, next, prev; } kvi_art_free;
 
-KVI_INLINE uint32_t kvi_art_granules(size_t bytes) { return (uint32_t)((bytes + KVI_ART_GRANULE - 1) / KVI_ART_GRANULE); }
-KVI_INLINE uint32_t kvi_art_room_of(uint32_t ref) { return ref >> (KVI_ART_WINDOW_BITS + 1); }
-KVI_INLINE uint32_t kvi_art_granule_of(uint32_t ref) { return ref >> 1 & KVI_ART_WINDOW_MASK; }
-KVI_INLINE uint8_t *kvi_art_at(const kv_art *a, uint32_t ref)
+KVI_ART_INLINE uint32_t kvi_art_granules(size_t bytes) { return (uint32_t)((bytes + KVI_ART_GRANULE - 1) / KVI_ART_GRANULE); }
+KVI_ART_INLINE uint32_t kvi_art_room_of(uint32_t ref) { return ref >> (KVI_ART_WINDOW_BITS + 1); }
+KVI_ART_INLINE uint32_t kvi_art_granule_of(uint32_t ref) { return ref >> 1 & KVI_ART_WINDOW_MASK; }
+KVI_ART_INLINE uint8_t *kvi_art_at(const kv_art *a, uint32_t ref)
 {
     const kvi_art_room *rooms = (const kvi_art_room *)kvi_load_ptr(&a->rooms);
     return rooms[kvi_art_room_of(ref)].base + (size_t)kvi_art_granule_of(ref) * KVI_ART_GRANULE;
 }
-KVI_INLINE kvi_art_chunk *kvi_art_chunk_of(const kv_art *a, uint32_t ref)
+KVI_ART_INLINE kvi_art_chunk *kvi_art_chunk_of(const kv_art *a, uint32_t ref)
 {
     return ((const kvi_art_room *)a->rooms)[kvi_art_room_of(ref)].chunk;
 }
-KVI_INLINE kvi_art_free *kvi_art_free_at(const kv_art *a, uint32_t ref) { return (kvi_art_free *)(void *)kvi_art_at(a, ref); }
+KVI_ART_INLINE kvi_art_free *kvi_art_free_at(const kv_art *a, uint32_t ref) { return (kvi_art_free *)(void *)kvi_art_at(a, ref); }
 
-KVI_INLINE bool kvi_art_mark(const kvi_art_chunk *c, uint32_t granule) { return c->map[granule >> 3] >> (granule & 7) & 1; }
-KVI_INLINE void kvi_art_mark_set(kvi_art_chunk *c, uint32_t granule) { c->map[granule >> 3] = (uint8_t)(c->map[granule >> 3] | 1u << (granule & 7)); }
-KVI_INLINE void kvi_art_mark_clear(kvi_art_chunk *c, uint32_t granule) { c->map[granule >> 3] = (uint8_t)(c->map[granule >> 3] & ~(1u << (granule & 7))); }
+KVI_ART_INLINE bool kvi_art_mark(const kvi_art_chunk *c, uint32_t granule) { return c->map[granule >> 3] >> (granule & 7) & 1; }
+KVI_ART_INLINE void kvi_art_mark_set(kvi_art_chunk *c, uint32_t granule) { c->map[granule >> 3] = (uint8_t)(c->map[granule >> 3] | 1u << (granule & 7)); }
+KVI_ART_INLINE void kvi_art_mark_clear(kvi_art_chunk *c, uint32_t granule) { c->map[granule >> 3] = (uint8_t)(c->map[granule >> 3] & ~(1u << (granule & 7))); }
 
-KVI_INLINE uint32_t kvi_art_bin(uint32_t granules)
+KVI_ART_INLINE uint32_t kvi_art_bin(uint32_t granules)
 {
     return granules <= KVI_ART_EXACT ? granules - 1 : KVI_ART_EXACT - 6 + kvi_highest_bit32(granules);
 }
@@ -409,7 +427,7 @@ KVI_PRIVATE void kvi_art_unlink(kv_art *a, kvi_art_pool *p, const kvi_art_free *
     else if ((p->bins[bin] = f->next) == 0) p->map[bin / 32] &= ~(UINT32_C(1) << bin % 32);
 }
 /* The block of `granules` at ref is free: its size at its end, its marks. */
-KVI_INLINE void kvi_art_seal(kv_art *a, kvi_art_chunk *c, uint32_t ref, uint32_t granules)
+KVI_ART_INLINE void kvi_art_seal(kv_art *a, kvi_art_chunk *c, uint32_t ref, uint32_t granules)
 {
     uint32_t first = kvi_art_granule_of(ref);
     memcpy(kvi_art_at(a, ref) + (size_t)granules * KVI_ART_GRANULE - 4, &granules, 4);
@@ -441,15 +459,15 @@ KVI_PRIVATE uint32_t kvi_art_new_room(kv_art *a)
     grown = (kvi_art_rooms *)kvi_art_get_memory(a, sizeof *grown + wanted * sizeof(kvi_art_room));
     if (!grown) return 0;
     grown->capacity = wanted;
-    grown->older = a->concurrent ? head : NULL;
+    grown->older = kvi_art_shared(a) ? head : NULL;
     memset(grown + 1, 0, wanted * sizeof(kvi_art_room));
     if (head) memcpy(grown + 1, head + 1, capacity * sizeof(kvi_art_room));
     kvi_store_ptr(&a->rooms, grown + 1);
-    if (head && !a->concurrent) kvi_art_put_memory(a, head, sizeof *head + capacity * sizeof(kvi_art_room));
+    if (head && !kvi_art_shared(a)) kvi_art_put_memory(a, head, sizeof *head + capacity * sizeof(kvi_art_room));
     return number;
 }
 
-KVI_INLINE size_t kvi_art_chunk_overhead(uint32_t granules)
+KVI_ART_INLINE size_t kvi_art_chunk_overhead(uint32_t granules)
 {
     return (sizeof(kvi_art_chunk) + (granules + 7) / 8 + 15) / 16 * 16 + KVI_ART_SLACK;
 }
@@ -600,14 +618,14 @@ KVI_PRIVATE kvi_art_pin *kvi_art_enter_any(kv_art *a, uint32_t owner, size_t epo
     return NULL;
 }
 /* Come in: from here to kvi_art_leave nothing that can be reached is freed. */
-KVI_INLINE kvi_art_pin *kvi_art_enter(const kv_art *map)
+KVI_ART_INLINE kvi_art_pin *kvi_art_enter(const kv_art *map)
 {
     kv_art      *a = (kv_art *)(uintptr_t)map;
     kvi_art_pin *pin;
     size_t       epoch;
     uint32_t     owner;
     char         here;
-    if (!a->concurrent) return NULL;
+    if (!kvi_art_shared(a)) return NULL;
     owner = (uint32_t)((uint64_t)((uintptr_t)&here >> 16) * UINT64_C(0x9E3779B97F4A7C15) >> 33) | 1;
     epoch = kvi_load_size(&a->epoch);
     pin = &a->pins[owner % KVI_ART_PINS];
@@ -618,10 +636,10 @@ KVI_INLINE kvi_art_pin *kvi_art_enter(const kv_art *map)
 #endif
     return pin;
 }
-KVI_INLINE void kvi_art_leave(const kv_art *map, kvi_art_pin *pin)
+KVI_ART_INLINE void kvi_art_leave(const kv_art *map, kvi_art_pin *pin)
 {
     kv_art *a = (kv_art *)(uintptr_t)map;
-    if (!a->concurrent) return;
+    if (!kvi_art_shared(a)) return;
     if (pin) kvi_store_size(&pin->epoch, 0);
     else kvi_sub_size(&a->crowd, 1);
 }
@@ -633,7 +651,7 @@ KVI_PRIVATE void kvi_art_tally(kv_art *a, kvi_art_pin *pin, size_t entries, size
         kvi_poke_size(&pin->count, pin->count + entries);
         kvi_poke_size(&pin->key_bytes, pin->key_bytes + key_bytes);
         kvi_poke_size(&pin->value_bytes, pin->value_bytes + value_bytes);
-    } else if (a->concurrent) {
+    } else if (kvi_art_shared(a)) {
         kvi_add_size(&a->count, entries);
         kvi_add_size(&a->key_bytes, key_bytes);
         kvi_add_size(&a->value_bytes, value_bytes);
@@ -645,14 +663,14 @@ KVI_PRIVATE void kvi_art_tally(kv_art *a, kvi_art_pin *pin, size_t entries, size
     }
 }
 
-KVI_INLINE void kvi_art_memory_lock(kv_art *a) { if (a->concurrent) kvi_spin_lock(&a->memory_lock); }
-KVI_INLINE void kvi_art_memory_unlock(kv_art *a) { if (a->concurrent) kvi_spin_unlock(&a->memory_lock); }
+KVI_ART_INLINE void kvi_art_memory_lock(kv_art *a) { if (kvi_art_shared(a)) kvi_spin_lock(&a->memory_lock); }
+KVI_ART_INLINE void kvi_art_memory_unlock(kv_art *a) { if (kvi_art_shared(a)) kvi_spin_unlock(&a->memory_lock); }
 
-KVI_INLINE size_t kvi_art_inner_bytes(const kvi_art_inner *n)
+KVI_ART_INLINE size_t kvi_art_inner_bytes(const kvi_art_inner *n)
 {
     return sizeof *n + (n->kind == 3 ? 256u : 0u) + (size_t)n->capacity4 * 20u + n->prefix_size;
 }
-KVI_INLINE uint32_t kvi_art_leaf_granules(const uint8_t *leaf) { uint16_t g; memcpy(&g, leaf + 2, 2); return g; }
+KVI_ART_INLINE uint32_t kvi_art_leaf_granules(const uint8_t *leaf) { uint16_t g; memcpy(&g, leaf + 2, 2); return g; }
 
 KVI_PRIVATE size_t kvi_art_record_bytes(size_t size) { return 4 + (size > KVI_ART_RECORD_MAX ? sizeof(void *) : size); }
 
@@ -718,7 +736,7 @@ KVI_PRIVATE bool kvi_art_reclaim(kv_art *a)
 KVI_PRIVATE bool kvi_art_promise(kv_art *a, uint32_t count)
 {
     bool ok = true;
-    if (!a->concurrent) return true;
+    if (!kvi_art_shared(a)) return true;
     kvi_art_memory_lock(a);
     if (a->retired_count + a->retired_promised + count > a->retired_capacity) {
         uint32_t         capacity = a->retired_capacity ? a->retired_capacity * 2 : 4 * KVI_ART_RETIRED_MIN;
@@ -740,7 +758,7 @@ KVI_PRIVATE bool kvi_art_promise(kv_art *a, uint32_t count)
 }
 KVI_PRIVATE void kvi_art_promise_back(kv_art *a, uint32_t count)
 {
-    if (!a->concurrent) return;
+    if (!kvi_art_shared(a)) return;
     kvi_art_memory_lock(a);
     a->retired_promised -= count;
     kvi_art_memory_unlock(a);
@@ -750,7 +768,7 @@ KVI_PRIVATE void kvi_art_promise_back(kv_art *a, uint32_t count)
 KVI_PRIVATE void kvi_art_retire(kv_art *a, uint32_t ref, uint32_t was)
 {
     kvi_art_retired *r;
-    if (!a->concurrent) { kvi_art_free_block(a, ref, was); return; }
+    if (!kvi_art_shared(a)) { kvi_art_free_block(a, ref, was); return; }
     kvi_art_memory_lock(a);
     r = &a->retired[(a->retired_first + a->retired_count++) % a->retired_capacity];
     r->epoch = a->epoch;
@@ -772,7 +790,7 @@ KVI_PRIVATE uint32_t kvi_art_alloc(kv_art *a, uint32_t pool, size_t bytes)
     uint32_t ref, granules = kvi_art_granules(bytes);
     kvi_art_memory_lock(a);
     ref = kvi_art_take(a, &a->pools[pool], granules);
-    if (!ref && a->concurrent && kvi_art_reclaim(a)) ref = kvi_art_take(a, &a->pools[pool], granules);
+    if (!ref && kvi_art_shared(a) && kvi_art_reclaim(a)) ref = kvi_art_take(a, &a->pools[pool], granules);
     kvi_art_memory_unlock(a);
     return ref;
 }
@@ -781,7 +799,7 @@ KVI_PRIVATE uint32_t kvi_art_alloc(kv_art *a, uint32_t pool, size_t bytes)
 KVI_PRIVATE bool kvi_art_lock(kv_art *a, kvi_art_inner *node)
 {
     uint32_t *lock = node ? &node->lock : &a->root_lock, turns = 0;
-    if (!a->concurrent) return true;
+    if (!kvi_art_shared(a)) return true;
     for (;;) {
         uint32_t state = kvi_peek_u32(lock);
         if (state == KVI_ART_REPLACED) return false;
@@ -791,7 +809,7 @@ KVI_PRIVATE bool kvi_art_lock(kv_art *a, kvi_art_inner *node)
 }
 KVI_PRIVATE void kvi_art_unlock(kv_art *a, kvi_art_inner *node)
 {
-    if (a->concurrent) kvi_store_u32(node ? &node->lock : &a->root_lock, KVI_ART_UNLOCKED);
+    if (kvi_art_shared(a)) kvi_store_u32(node ? &node->lock : &a->root_lock, KVI_ART_UNLOCKED);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -799,15 +817,15 @@ KVI_PRIVATE void kvi_art_unlock(kv_art *a, kvi_art_inner *node)
 
 #define KVI_ART_NO_EDGE UINT32_MAX
 
-KVI_INLINE kvi_art_inner *kvi_art_inner_at(const kv_art *a, uint32_t ref) { return (kvi_art_inner *)(void *)kvi_art_at(a, ref); }
-KVI_INLINE uint8_t *kvi_art_index(const kvi_art_inner *n) { return (uint8_t *)(uintptr_t)(n + 1); }
-KVI_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (n->kind == 3 ? 256 : 0); }
-KVI_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + 4u * n->capacity4); }
-KVI_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 4u * n->capacity4); }
+KVI_ART_INLINE kvi_art_inner *kvi_art_inner_at(const kv_art *a, uint32_t ref) { return (kvi_art_inner *)(void *)kvi_art_at(a, ref); }
+KVI_ART_INLINE uint8_t *kvi_art_index(const kvi_art_inner *n) { return (uint8_t *)(uintptr_t)(n + 1); }
+KVI_ART_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (n->kind == 3 ? 256 : 0); }
+KVI_ART_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + 4u * n->capacity4); }
+KVI_ART_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 4u * n->capacity4); }
 
 /* Bit i: p[i] <= most, for i < count <= 16. Only the first `count` bytes can be other threads' concern,
    but a vector reads all 16; ThreadSanitizer would object. */
-KVI_INLINE uint32_t kvi_art_at_most16(const uint8_t *p, uint32_t count, uint8_t most)
+KVI_ART_INLINE uint32_t kvi_art_at_most16(const uint8_t *p, uint32_t count, uint8_t most)
 {
 #if KVI_TSAN
     uint32_t mask = 0;
@@ -819,7 +837,7 @@ KVI_INLINE uint32_t kvi_art_at_most16(const uint8_t *p, uint32_t count, uint8_t 
 }
 
 /* The last edge whose key is <= byte, or KVI_ART_NO_EDGE. */
-KVI_INLINE uint32_t kvi_art_edge(const kvi_art_inner *n, uint8_t byte)
+KVI_ART_INLINE uint32_t kvi_art_edge(const kvi_art_inner *n, uint8_t byte)
 {
     const uint8_t *keys;
     uint32_t       mask, edge;
@@ -915,32 +933,32 @@ typedef struct kvi_art_leaf {       /* where its columns are */
 static const uint8_t kvi_art_zeros[64] = { 0 };
 
 #if KVI_TSAN        /* see kvi_art_at_most16 */
-KVI_INLINE uint32_t kvi_art_eq(const uint8_t *p, uint32_t count, uint8_t wanted)
+KVI_ART_INLINE uint32_t kvi_art_eq(const uint8_t *p, uint32_t count, uint8_t wanted)
 {
     uint32_t mask = 0;
     for (uint32_t i = 0; i < count; i++) mask |= (uint32_t)(p[i] == wanted) << i;
     return mask;
 }
-KVI_INLINE uint32_t kvi_art_lt(const uint8_t *p, uint32_t count, uint8_t bound)
+KVI_ART_INLINE uint32_t kvi_art_lt(const uint8_t *p, uint32_t count, uint8_t bound)
 {
     uint32_t mask = 0;
     for (uint32_t i = 0; i < count; i++) mask |= (uint32_t)(p[i] < bound) << i;
     return mask;
 }
-KVI_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count)
+KVI_ART_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count)
 {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < count; i++) sum += p[i];
     return sum;
 }
 #else               /* bits from `count` on mean nothing */
-KVI_INLINE uint32_t kvi_art_eq(const uint8_t *p, uint32_t count, uint8_t wanted) { (void)count; return kvi_eq32(p, wanted); }
-KVI_INLINE uint32_t kvi_art_lt(const uint8_t *p, uint32_t count, uint8_t bound) { (void)count; return kvi_lt32(p, bound); }
-KVI_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count) { return kvi_sum32(p, count); }
+KVI_ART_INLINE uint32_t kvi_art_eq(const uint8_t *p, uint32_t count, uint8_t wanted) { (void)count; return kvi_eq32(p, wanted); }
+KVI_ART_INLINE uint32_t kvi_art_lt(const uint8_t *p, uint32_t count, uint8_t bound) { (void)count; return kvi_lt32(p, bound); }
+KVI_ART_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count) { return kvi_sum32(p, count); }
 #endif
-KVI_INLINE uint32_t kvi_art_below(uint32_t count) { return count >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << count) - 1; }
+KVI_ART_INLINE uint32_t kvi_art_below(uint32_t count) { return count >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << count) - 1; }
 
-KVI_INLINE uint32_t kvi_art_code_bytes(uint32_t code) { return code == KVI_ART_OUTSIDE ? 4 : code; }
+KVI_ART_INLINE uint32_t kvi_art_code_bytes(uint32_t code) { return code == KVI_ART_OUTSIDE ? 4 : code; }
 /* Bytes of the first `count` values, by their codes. */
 KVI_PRIVATE uint32_t kvi_art_codes_sum(const uint8_t *codes, uint32_t count)
 {
@@ -948,7 +966,7 @@ KVI_PRIVATE uint32_t kvi_art_codes_sum(const uint8_t *codes, uint32_t count)
     for (; outside; outside &= outside - 1) sum -= KVI_ART_OUTSIDE - 4;
     return sum;
 }
-KVI_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
+KVI_ART_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
 {
     uint32_t n = block[0], flags = block[1];
     l->count = n;
@@ -969,13 +987,13 @@ KVI_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
     }
 }
 /* Bytes of entry i's rest: its tail behind the branch byte. Not for an empty first tail. */
-KVI_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
+KVI_ART_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
 {
     if (l->flags & KVI_ART_TAIL_FIXED) return l->tail_size - 1 - l->lcp[i];
     if (l->flags & KVI_ART_WIDE) return kvi_load_le16(l->sizes + 2 * i);
     return l->sizes[i];
 }
-KVI_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* where it begins in tails */
+KVI_ART_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* where it begins in tails */
 {
     uint32_t sum = 0;
     if (l->flags & KVI_ART_TAIL_FIXED) return i * (l->tail_size - 1) - kvi_art_sum(l->lcp, i);
@@ -983,13 +1001,13 @@ KVI_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* where
     for (uint32_t k = 0; k < i; k++) sum += kvi_load_le16(l->sizes + 2 * k);
     return sum;
 }
-KVI_INLINE uint32_t kvi_art_tail_size(const kvi_art_leaf *l, uint32_t i)
+KVI_ART_INLINE uint32_t kvi_art_tail_size(const kvi_art_leaf *l, uint32_t i)
 {
     if (i == 0 && (l->flags & KVI_ART_FIRST_EMPTY)) return 0;
     return l->lcp[i] + 1u + kvi_art_rest(l, i);
 }
 /* Entry i's value as it lies in the leaf: *code bytes, or a reference. */
-KVI_INLINE const uint8_t *kvi_art_leaf_value(const kvi_art_leaf *l, uint32_t i, uint32_t *code)
+KVI_ART_INLINE const uint8_t *kvi_art_leaf_value(const kvi_art_leaf *l, uint32_t i, uint32_t *code)
 {
     if (KVI_LIKELY(l->flags & KVI_ART_VALUE_FIXED)) {
         *code = l->value_size;
@@ -1010,7 +1028,7 @@ KVI_PRIVATE kv_slice kvi_art_outside_value(const kv_art *a, const uint8_t *store
     memcpy(&own, record + 4, sizeof own);
     return kv_bytes(own + 1, size);
 }
-KVI_INLINE kv_slice kvi_art_value(const kv_art *a, const uint8_t *stored, uint32_t code)
+KVI_ART_INLINE kv_slice kvi_art_value(const kv_art *a, const uint8_t *stored, uint32_t code)
 {
     return KVI_LIKELY(code != KVI_ART_OUTSIDE) ? kv_bytes(stored, code) : kvi_art_outside_value(a, stored);
 }
@@ -1046,7 +1064,7 @@ typedef struct kvi_art_spot {       /* where a tail is in a leaf, or would be */
    smaller too, the first with lcp < same is greater, and those with lcp == same differ from q or go on
    with it at byte `same`: so the next one that matters is the first with lcp < same, or with lcp ==
    same and a branch byte >= q[same]. Only where that byte is equal are bytes compared. */
-KVI_INLINE void kvi_art_leaf_find(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
+KVI_ART_INLINE void kvi_art_leaf_find(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
 {
     uint32_t live = kvi_art_below(l->count), same = 0;
     spot->found = false;
@@ -1108,7 +1126,7 @@ typedef struct kvi_art_run {
     size_t         bytes;
 } kvi_art_run;
 
-KVI_INLINE uint8_t kvi_art_item_byte(const kvi_art_item *t, uint32_t at) { return at == t->base ? t->head : t->rest[at - t->base - 1]; }
+KVI_ART_INLINE uint8_t kvi_art_item_byte(const kvi_art_item *t, uint32_t at) { return at == t->base ? t->head : t->rest[at - t->base - 1]; }
 /* Bytes from..to-1 of the tail, of which none is before its base. */
 KVI_PRIVATE void kvi_art_item_bytes(const kvi_art_item *t, uint32_t from, uint32_t to, uint8_t *out)
 {
@@ -1144,8 +1162,8 @@ KVI_PRIVATE uint32_t kvi_art_items_of(const kvi_art_leaf *l, kvi_art_item *items
 }
 
 /* What of item i is common with the last one that was written: `common` is their lcp so far. */
-KVI_INLINE uint32_t kvi_art_common(uint32_t common, const kvi_art_item *t) { return t->lcp < common ? t->lcp : common; }
-KVI_INLINE uint32_t kvi_art_clamp(uint32_t lcp) { return lcp < KVI_ART_LCP_MAX ? lcp : KVI_ART_LCP_MAX; }
+KVI_ART_INLINE uint32_t kvi_art_common(uint32_t common, const kvi_art_item *t) { return t->lcp < common ? t->lcp : common; }
+KVI_ART_INLINE uint32_t kvi_art_clamp(uint32_t lcp) { return lcp < KVI_ART_LCP_MAX ? lcp : KVI_ART_LCP_MAX; }
 
 /* Find the form and the size of the leaf that a run makes. */
 KVI_PRIVATE void kvi_art_plan(kvi_art_run *r)
@@ -1266,7 +1284,7 @@ typedef struct kvi_art_entry { const uint8_t *tail, *value; uint32_t size, code;
 
 /* Copy a column of one byte an entry to `out`, with room for one more at i. Returns its end. Where
    there is room before `end` it goes in whole vectors, and what they spill is written over later. */
-KVI_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column, uint32_t count, uint32_t i, const uint8_t *end)
+KVI_ART_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column, uint32_t count, uint32_t i, const uint8_t *end)
 {
 #if !KVI_TSAN && KVI_X86 >= 1
     if (KVI_LIKELY(end - out >= (ptrdiff_t)(2 * KVI_ART_LEAF_MAX + 1))) {
@@ -1422,7 +1440,7 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
 
 /* Does what is left of the key begin with the node's prefix? Up to 16 bytes are compared at once, without
    a branch on their number; the node has as many behind its prefix, and the key mostly has, too. */
-KVI_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key, uint32_t left)
+KVI_ART_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key, uint32_t left)
 {
     const uint8_t *prefix = kvi_art_prefix(n);
     uint32_t       size = n->prefix_size;
@@ -1437,7 +1455,7 @@ KVI_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key, ui
 
 /* One step down: the reference that the edge for `key` holds, or 0. *depth counts the key's bytes
    that are spelled above. */
-KVI_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *key, uint32_t size, uint32_t *depth)
+KVI_ART_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *key, uint32_t size, uint32_t *depth)
 {
     const kvi_art_inner *n = kvi_art_inner_at(a, ref);
     uint32_t             at = *depth, edge, child;
@@ -1458,12 +1476,12 @@ KVI_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *k
     return child;
 }
 /* All of a leaf is wanted soon: ask for its lines at once. */
-KVI_INLINE void kvi_art_fetch(const uint8_t *block)
+KVI_ART_INLINE void kvi_art_fetch(const uint8_t *block)
 {
     for (uint32_t line = 0; line < 8; line++) kvi_prefetch(block + line * 64);
 }
 /* The leaf where `key` is or would be, or NULL. */
-KVI_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32_t *depth)
+KVI_ART_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32_t *depth)
 {
     uint32_t       ref = kvi_load_u32(&a->root);
     const uint8_t *block;
@@ -1474,7 +1492,7 @@ KVI_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32
     kvi_art_fetch(block);
     return block;
 }
-KVI_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_slice key, uint32_t depth, kv_slice *value)
+KVI_ART_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_slice key, uint32_t depth, kv_slice *value)
 {
     kvi_art_leaf   l;
     kvi_art_spot   spot;
@@ -1487,7 +1505,7 @@ KVI_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_slice 
     *value = kvi_art_value(a, stored, code);
     return true;
 }
-KVI_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
+KVI_ART_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
 {
     uint32_t       depth;
     const uint8_t *block;
@@ -1564,7 +1582,7 @@ KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p)
    because the parent itself will be replaced. False: somebody else was faster. */
 KVI_PRIVATE bool kvi_art_hold(kv_art *a, const kvi_art_path *p, bool shape)
 {
-    if (!a->concurrent) return true;
+    if (!kvi_art_shared(a)) return true;
     shape = shape && p->parent;
     if (shape) {
         if (!kvi_art_lock(a, p->above)) return false;
@@ -1587,7 +1605,7 @@ KVI_PRIVATE void kvi_art_let_go(kv_art *a, const kvi_art_path *p, bool shape)
 KVI_PRIVATE uint32_t kvi_art_edit(kv_art *a, const kvi_art_path *p, uint32_t more)
 {
     uint32_t ref;
-    if (!a->concurrent && p->parent->count + more <= 4u * p->parent->capacity4) return p->parent_ref;
+    if (!kvi_art_shared(a) && p->parent->count + more <= 4u * p->parent->capacity4) return p->parent_ref;
     ref = kvi_art_new_inner(a, p->parent->count + more, p->parent->prefix_size);
     if (!ref) return 0;
     kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, ref)), kvi_art_prefix(p->parent), p->parent->prefix_size);
@@ -1604,7 +1622,7 @@ KVI_PRIVATE void kvi_art_replace_parent(kv_art *a, const kvi_art_path *p, uint32
 /* Unlock after the parent was replaced (or, if it is still there, as kvi_art_let_go). */
 KVI_PRIVATE void kvi_art_let_go_replaced(kv_art *a, const kvi_art_path *p, uint32_t ref)
 {
-    if (!a->concurrent) return;
+    if (!kvi_art_shared(a)) return;
     if (p->parent && ref != p->parent_ref) {
         kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
         kvi_art_unlock(a, p->above);
@@ -1722,7 +1740,7 @@ KVI_PRIVATE kv_status kvi_art_put_value(kv_art *a, const kvi_art_stored *v, cons
         ref = kvi_art_new_leaf(a, &r);
     } else {
         ref = p->ref;
-        if (a->concurrent) {
+        if (kvi_art_shared(a)) {
             ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, (size_t)kvi_art_leaf_granules(block) * KVI_ART_GRANULE);
             if (ref) memcpy(kvi_art_at(a, ref), block, (size_t)kvi_art_leaf_granules(block) * KVI_ART_GRANULE);
             if (ref) ref |= 1;
@@ -1900,13 +1918,13 @@ KVI_PRIVATE bool kvi_art_cut_edge(kv_art *a, const kvi_art_path *p)
     if (!ref) return false;
     kvi_art_remove_edge(kvi_art_inner_at(a, ref), p->edge);
     kvi_art_replace_parent(a, p, ref);
-    if (a->concurrent && ref != p->parent_ref) kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
+    if (kvi_art_shared(a) && ref != p->parent_ref) kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
     return true;
 }
 /* Unlock after kvi_art_cut_edge, whatever it did. */
 KVI_PRIVATE void kvi_art_let_go_cut(kv_art *a, const kvi_art_path *p)
 {
-    if (!a->concurrent) return;
+    if (!kvi_art_shared(a)) return;
     if (!p->parent || kvi_peek_u32(&p->parent->lock) != KVI_ART_REPLACED) { kvi_art_let_go(a, p, true); return; }
     kvi_art_unlock(a, p->above);
 }
@@ -1934,7 +1952,7 @@ KVI_PRIVATE kv_status kvi_art_take_out(kv_art *a, const kvi_art_path *p, const k
         items[i].gone = true;
         return kvi_art_rewrite_leaf(a, p, items, count);
     }
-    if (!a->concurrent) {
+    if (!kvi_art_shared(a)) {
         kvi_art_leaf_without(l, i, bytes, given, block);
         kvi_art_shrink(a, p->ref & ~UINT32_C(1), granules, kvi_art_granules(bytes));
         return KV_OK;
@@ -1991,7 +2009,7 @@ KVI_PRIVATE bool kvi_art_join(kv_art *a, const kvi_art_path *p)
     kvi_copy(prefix, kvi_art_prefix(n), n->prefix_size);
     prefix[n->prefix_size] = kvi_art_keys(n)[0];
     kvi_copy(prefix + n->prefix_size + 1, kvi_art_prefix(child), child->prefix_size);
-    if (a->concurrent) kvi_store_u32(&child->lock, KVI_ART_REPLACED);
+    if (kvi_art_shared(a)) kvi_store_u32(&child->lock, KVI_ART_REPLACED);
     kvi_art_replace_parent(a, p, ref);
     kvi_art_retire(a, child_ref, KVI_ART_WAS_INNER);
     kvi_art_let_go_replaced(a, p, ref);
@@ -2114,7 +2132,7 @@ KVI_PRIVATE kv_status kvi_art_delete(kv_art *a, kv_slice key)
     } while (s == KVI_ART_RETRY);
     if (s == KV_OK) {
         kvi_art_tally(a, pin, (size_t)0 - 1, (size_t)0 - key.size, (size_t)0 - value_size);
-        if (!a->concurrent && a->count == 0) kvi_art_free_all(a);
+        if (!kvi_art_shared(a) && a->count == 0) kvi_art_free_all(a);
         else if (mend) kvi_art_mend(a, key);
     }
     kvi_art_leave(a, pin);
@@ -2172,11 +2190,11 @@ KVI_PRIVATE bool kvi_art_walk_grow(kvi_art_walk *w, uint32_t needed)
     w->capacity = capacity;
     return true;
 }
-KVI_INLINE bool kvi_art_walk_room(kvi_art_walk *w, uint32_t size)
+KVI_ART_INLINE bool kvi_art_walk_room(kvi_art_walk *w, uint32_t size)
 {
     return size + KVI_ART_KEY_SLACK <= w->capacity || kvi_art_walk_grow(w, size + KVI_ART_KEY_SLACK);
 }
-KVI_INLINE kvi_art_frame *kvi_art_top(kvi_art_walk *w) { return &w->frames[(w->level - 1) % KVI_ART_FRAMES]; }
+KVI_ART_INLINE kvi_art_frame *kvi_art_top(kvi_art_walk *w) { return &w->frames[(w->level - 1) % KVI_ART_FRAMES]; }
 
 /* The walk is at a leaf: open it, and make room for its longest possible key. */
 KVI_PRIVATE kv_status kvi_art_walk_enter(kvi_art_walk *w, uint32_t ref)
@@ -2318,8 +2336,8 @@ KVI_PRIVATE kv_status kvi_art_walk_behind(kvi_art_walk *w)
 }
 KVI_PRIVATE kv_status kvi_art_walk_ahead(kvi_art_walk *w) { return kvi_art_walk_finish(w, kvi_art_seek_once(w, w->key, w->size, false), false); }
 
-KVI_INLINE void kvi_art_walk_spell(kvi_art_walk *w) { w->size = w->depth + kvi_art_spell(&w->leaf, w->index, 0, w->key + w->depth); }
-KVI_INLINE kv_slice kvi_art_walk_value(const kvi_art_walk *w)
+KVI_ART_INLINE void kvi_art_walk_spell(kvi_art_walk *w) { w->size = w->depth + kvi_art_spell(&w->leaf, w->index, 0, w->key + w->depth); }
+KVI_ART_INLINE kv_slice kvi_art_walk_value(const kvi_art_walk *w)
 {
     uint32_t       code;
     const uint8_t *stored = kvi_art_leaf_value(&w->leaf, w->index, &code);
@@ -2369,7 +2387,7 @@ KVI_PRIVATE kv_status kvi_art_walk_start(kvi_art_walk *w, const kvi_bounds *b, b
 }
 
 /* Copy a short string, up to 15 bytes too many where nobody minds. */
-KVI_INLINE void kvi_art_copy_over(uint8_t *to, const uint8_t *from, uint32_t size)
+KVI_ART_INLINE void kvi_art_copy_over(uint8_t *to, const uint8_t *from, uint32_t size)
 {
 #if KVI_TSAN || KVI_X86 == 0
     memcpy(to, from, size);
@@ -2421,7 +2439,7 @@ KVI_PRIVATE bool kvi_art_visit_down(kvi_art_walk *w, uint32_t end, kvi_art_visit
     }
 }
 /* While a leaf is visited, fetch the next. */
-KVI_INLINE void kvi_art_fetch_beside(kvi_art_walk *w, bool up)
+KVI_ART_INLINE void kvi_art_fetch_beside(kvi_art_walk *w, bool up)
 {
     const kvi_art_frame *f = w->held ? kvi_art_top(w) : NULL;
     uint32_t             edge = f ? f->edge + (up ? 1u : ~UINT32_C(0)) : 0;
@@ -2444,7 +2462,7 @@ KVI_PRIVATE kv_status kvi_art_scan_pinned(kv_art *a, const kvi_bounds *b, bool u
         kvi_art_fetch_beside(&w, up);
         whole = up ? kvi_art_visit_up(&w, end, v) : kvi_art_visit_down(&w, end, v);
         if (v->stopped || (whole && (up ? end < w.leaf.count : end > 0))) break;
-        if (whole && a->concurrent && ++leaves % KVI_ART_REPIN == 0) {
+        if (whole && kvi_art_shared(a) && ++leaves % KVI_ART_REPIN == 0) {
             kvi_art_leave(a, *pin);
             *pin = kvi_art_enter(a);
             whole = false;
@@ -2581,7 +2599,7 @@ KVI_PRIVATE kv_status kvi_art_delete_range(kv_art *a, const kv_range *range, uin
         left -= gone;
         *deleted += gone;
     }
-    if (!a->concurrent && a->count == 0) kvi_art_free_all(a);
+    if (!kvi_art_shared(a) && a->count == 0) kvi_art_free_all(a);
     kvi_art_walk_done(&w);
     kvi_art_bounds_close(a, &bounds);
     return s < 0 ? s : KV_OK;
@@ -2602,7 +2620,7 @@ typedef struct kvi_art_cursor {
     kv_buf       copy, value;       /* concurrent: of the leaf, of an outside value */
 } kvi_art_cursor;
 
-KVI_INLINE kv_art *kvi_art_of_cursor(const kvi_art_cursor *c) { return (kv_art *)(void *)c->iter.store; }
+KVI_ART_INLINE kv_art *kvi_art_of_cursor(const kvi_art_cursor *c) { return (kv_art *)(void *)c->iter.store; }
 
 /* Make a leaf the cursor's own. */
 KVI_PRIVATE kv_status kvi_art_cursor_keep(kvi_art_cursor *c)
@@ -2610,7 +2628,7 @@ KVI_PRIVATE kv_status kvi_art_cursor_keep(kvi_art_cursor *c)
     kvi_art_walk *w = &c->walk;
     size_t        size;
     kv_status     s;
-    if (!w->art->concurrent) return KV_OK;
+    if (!kvi_art_shared(w->art)) return KV_OK;
     size = (size_t)kvi_art_leaf_granules(w->block) * KVI_ART_GRANULE;
     s = kv_buf_reserve(&c->copy, size + KVI_ART_SLACK);
     if (s < 0) return s;
@@ -2630,7 +2648,7 @@ KVI_PRIVATE bool kvi_art_cursor_show(kvi_art_cursor *c)
     bool           found;
     c->iter.key = kv_bytes(w->key, w->size);
     c->iter.valid = true;
-    if (!w->art->concurrent || code != KVI_ART_OUTSIDE) { c->iter.value = kvi_art_value(w->art, stored, code); return true; }
+    if (!kvi_art_shared(w->art) || code != KVI_ART_OUTSIDE) { c->iter.value = kvi_art_value(w->art, stored, code); return true; }
     pin = kvi_art_enter(w->art);
     found = kvi_art_find(w->art, c->iter.key, &value);
     if (found) c->iter.status = kv_buf_assign(&c->value, value);
@@ -2665,7 +2683,7 @@ KVI_PRIVATE bool kvi_art_cursor_step(kvi_art_cursor *c, bool up)
         return kvi_art_cursor_show(c);
     }
     pin = kvi_art_enter(a);
-    if (same && !a->concurrent) s = kvi_art_walk_leaf(w, up);
+    if (same && !kvi_art_shared(a)) s = kvi_art_walk_leaf(w, up);
     else s = up ? kvi_art_walk_behind(w) : kvi_art_walk_ahead(w);
     shown = kvi_art_cursor_came(c, s);
     kvi_art_leave(a, pin);
@@ -2905,13 +2923,13 @@ KVI_PRIVATE kv_status kvi_art_check_entry(kv_art *a, kv_slice key, kv_slice valu
     if (s == KV_OK) s = kv_check_value(value);
     return s == KV_OK ? s : kvi_art_fail(a, s);
 }
-KVI_INLINE bool kvi_art_bad_key(kv_slice key) { return key.size > KV_KEY_SIZE_MAX || (!key.data && key.size); }
+KVI_ART_INLINE bool kvi_art_bad_key(kv_slice key) { return key.size > KV_KEY_SIZE_MAX || (!key.data && key.size); }
 
 KVI_ART_DEFINE kv_status kv_art_get(kv_art *a, kv_slice key, kv_slice *value)
 {
     if (!a || !value) return KV_ERR_INVALID;
     if (KVI_UNLIKELY(kvi_art_bad_key(key))) return kvi_art_fail(a, kv_check_key(key));
-    if (KVI_UNLIKELY(a->concurrent)) return kvi_error_set(&a->error, KV_ERR_INVALID, "kv_art_get cannot hold a value of a concurrent map: use kv_art_view");
+    if (KVI_UNLIKELY(kvi_art_shared(a))) return kvi_error_set(&a->error, KV_ERR_INVALID, "kv_art_get cannot hold a value of a concurrent map: use kv_art_view");
     return kvi_art_find(a, key, value) ? KV_OK : KV_NOT_FOUND;
 }
 KVI_ART_DEFINE kv_status kv_art_view(kv_art *a, kv_slice key, kv_visit_fn fn, void *user)
@@ -3038,7 +3056,7 @@ KVI_ART_DEFINE kv_status kv_art_batch_delete(kv_art *a, const kv_slice *keys, si
 /* This thread's result buffer. NULL: no memory. */
 KVI_PRIVATE kv_buf *kvi_art_result_of_thread(kv_art *a)
 {
-    uintptr_t       thread = a->concurrent ? kvi_thread_id() : 0;
+    uintptr_t       thread = kvi_art_shared(a) ? kvi_thread_id() : 0;
     kvi_art_result *r;
     kvi_art_memory_lock(a);
     for (r = a->results; r && r->thread != thread; r = r->next) {}
@@ -3056,11 +3074,11 @@ KVI_PRIVATE kv_buf *kvi_art_result_of_thread(kv_art *a)
 KVI_PRIVATE kv_status kvi_art_keep_result(kv_art *a, kv_slice key, kv_slice value, kv_pair *entry)
 {
     kv_buf   *b = kvi_art_result_of_thread(a);
-    size_t    size = key.size + (a->concurrent ? value.size : 0);
+    size_t    size = key.size + (kvi_art_shared(a) ? value.size : 0);
     kv_status s = b ? kv_buf_reserve(b, size + 1) : KV_ERR_NO_MEMORY;
     if (s < 0) return s;
     kvi_copy(b->data, key.data, key.size);
-    if (a->concurrent) {
+    if (kvi_art_shared(a)) {
         kvi_copy((uint8_t *)b->data + key.size, value.data, value.size);
         value.data = (uint8_t *)b->data + key.size;
     }
@@ -3143,7 +3161,7 @@ KVI_ART_DEFINE kv_status kv_art_longest_prefix(kv_art *a, kv_slice key, kv_pair 
     if (!key.data) key.data = "";
     pin = kvi_art_enter(a);
     s = kvi_art_longest_prefix(a, key, &found);
-    if (s == KV_OK && a->concurrent) {
+    if (s == KV_OK && kvi_art_shared(a)) {
         kv_slice prefix = found.key;
         s = kvi_art_keep_result(a, kv_bytes(NULL, 0), found.value, &found);
         found.key = prefix;
@@ -3181,7 +3199,7 @@ KVI_ART_DEFINE void kv_art_clear(kv_art *a)
 {
     uint64_t gone;
     if (!a) return;
-    if (a->concurrent) (void)kvi_art_delete_range(a, NULL, &gone);
+    if (kvi_art_shared(a)) (void)kvi_art_delete_range(a, NULL, &gone);
     else kvi_art_free_all(a);
 }
 KVI_ART_DEFINE kv_status kv_art_check(const kv_art *a) { return a ? kvi_art_check((kv_art *)(uintptr_t)a) : KV_ERR_INVALID; }
@@ -3207,7 +3225,7 @@ KVI_ART_DEFINE kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats)
 
 /* ---- the store ---- */
 
-KVI_INLINE kv_art *kvi_art_of(kv_store *s) { return (kv_art *)(void *)s; }
+KVI_ART_INLINE kv_art *kvi_art_of(kv_store *s) { return (kv_art *)(void *)s; }
 KVI_PRIVATE kv_status kvi_art_op_get(kv_store *s, kv_slice key, kv_buf *value)
 {
     kv_art       *a = kvi_art_of(s);
