@@ -13,7 +13,7 @@
    CONTENTS   docs: the tree, durability, states, threads, memory, files, limits, errors
               code: >>public >>format >>config >>structs >>files >>memtable >>block >>cache >>table
                     >>version >>log >>manifest >>source >>merge >>read >>write >>flush >>compact
-                    >>work >>recover >>cursor >>ingest >>check >>repair >>api
+                    >>work >>recover >>cursor >>open >>ingest >>check >>repair >>api
 
    THE TREE
    A write goes to a log file and into a sorted table in memory, the memtable. A full memtable is
@@ -423,6 +423,7 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_HEIGHT_MAX 12
 #define KVI_LSM_SHARDS 16                   /* of the block cache */
 #define KVI_LSM_NO_SEQUENCE UINT64_MAX
+#define KVI_LSM_NO_VALUE kv_bytes(NULL, 0)
 
 /* Compiled with KV_MUTANT=n, one known mistake is made, for the crash tests to find; they must. */
 #if defined(KV_MUTANT)
@@ -736,6 +737,7 @@ struct kv_lsm {
     kv_status      background;              /* the last failure of background work that changed nothing */
     uint32_t       keep_files;              /* atomic; 1: nothing is removed any more */
     uint64_t       unsynced_since_ms;       /* 0: nothing waits for a sync */
+    bool           sync_wanted;             /* it is due, and there is a leader to do it */
     uint64_t       retry_at_ms;
     bool           work_pending;            /* there may be background work */
     size_t         slow_bytes;              /* written since a writer was slowed last */
@@ -3346,13 +3348,37 @@ KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
     return KV_OK;
 }
 
+/* Everything logged is on stable storage when this returns KV_OK: older logs first (L2). By the leader. */
+KVI_PRIVATE kv_status kvi_lsm_sync_logs(kv_lsm *db)
+{
+    kvi_lsm_log *logs[KVI_LSM_FROZEN_MAX + 2];
+    uint32_t     count = 0;
+    kv_status    s = KV_OK;
+    if (KVI_MUTANT(KVI_MUTANT_NO_SYNC)) return KV_OK;
+    kvi_mutex_lock(&db->mutex);
+    for (uint32_t i = db->frozen_count; i-- > 0;) { logs[count++] = db->frozen[i]->log; kvi_add_u32(&db->frozen[i]->log->refs, 1); }
+    kvi_mutex_unlock(&db->mutex);
+    for (uint32_t i = 0; i < count; i++) {
+        if (s == KV_OK && !KVI_MUTANT(KVI_MUTANT_OLD_LOG)) s = kvi_lsm_log_sync(db, logs[i]);
+        kvi_lsm_log_release(db, logs[i]);
+    }
+    if (s == KV_OK) s = kvi_lsm_log_sync(db, db->log);
+    if (s < 0) kvi_lsm_poison(db, s);
+    return s;
+}
+
 /* Let background work go on until something changes. By the leader, with the mutex, which is given up
    meanwhile. */
 KVI_PRIVATE kv_status kvi_lsm_wait_work(kv_lsm *db)
 {
     uint64_t  start = kvi_now_ns();
     kv_status s = KV_OK;
-    if (db->has_thread) {
+    if (db->sync_wanted) {                                  /* the thread waits for nobody who may wait for it */
+        kvi_mutex_unlock(&db->mutex);
+        s = kvi_lsm_sync_logs(db);
+        kvi_mutex_lock(&db->mutex);
+        if (s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
+    } else if (db->has_thread) {
         kvi_lsm_wake(db);
         kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
         if (db->background < 0) s = kvi_error_set(&db->error, db->background, NULL);
@@ -3387,7 +3413,7 @@ KVI_PRIVATE kv_status kvi_lsm_make_room(kv_lsm *db, size_t bytes)
 {
     bool slowed = false;
     for (;;) {
-        uint32_t  l0 = db->version->levels[0].tables;
+        uint32_t  l0 = db->version->levels[0].runs;
         kv_status s = kvi_lsm_is_broken(db);
         if (s < 0) return s;
         if (db->active->count == 0 || kvi_peek_size(&db->active->used_bytes) + bytes <= db->options.memtable_bytes) {
@@ -3407,25 +3433,6 @@ KVI_PRIVATE kv_status kvi_lsm_make_room(kv_lsm *db, size_t bytes)
         }
         if (s < 0) return s;
     }
-}
-
-/* Everything logged is on stable storage when this returns KV_OK: older logs first (L2). By the leader. */
-KVI_PRIVATE kv_status kvi_lsm_sync_logs(kv_lsm *db)
-{
-    kvi_lsm_log *logs[KVI_LSM_FROZEN_MAX + 2];
-    uint32_t     count = 0;
-    kv_status    s = KV_OK;
-    if (KVI_MUTANT(KVI_MUTANT_NO_SYNC)) return KV_OK;
-    kvi_mutex_lock(&db->mutex);
-    for (uint32_t i = db->frozen_count; i-- > 0;) { logs[count++] = db->frozen[i]->log; kvi_add_u32(&db->frozen[i]->log->refs, 1); }
-    kvi_mutex_unlock(&db->mutex);
-    for (uint32_t i = 0; i < count; i++) {
-        if (s == KV_OK && !KVI_MUTANT(KVI_MUTANT_OLD_LOG)) s = kvi_lsm_log_sync(db, logs[i]);
-        kvi_lsm_log_release(db, logs[i]);
-    }
-    if (s == KV_OK) s = kvi_lsm_log_sync(db, db->log);
-    if (s < 0) kvi_lsm_poison(db, s);
-    return s;
 }
 
 /* ---- one record for a group ---- */
@@ -3590,12 +3597,13 @@ KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
     else s = kvi_lsm_is_broken(db);
     if (s < 0) { kvi_lsm_leave(db, w, w, s); return s; }
     g = kvi_lsm_gather(w);
+    if (db->sync_wanted) g.sync = true;
     kvi_mutex_unlock(&db->mutex);
     s = kvi_lsm_write_group(db, &g);
     kvi_mutex_lock(&db->mutex);
     db->groups++;
     db->writes += g.writers;
-    if (g.sync && s == KV_OK) db->unsynced_since_ms = 0;
+    if (g.sync && s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
     else if (g.count && s == KV_OK && db->options.sync == KV_SYNC_BATCH && !db->unsynced_since_ms) {
         db->unsynced_since_ms = kvi_now_ms() + 1;
         kvi_cond_signal(&db->work_wanted);
@@ -4058,7 +4066,7 @@ KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_ls
         return false;
     }
     for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
-        double score = i == 0 ? (double)v->levels[0].tables / db->options.l0_trigger : (double)v->levels[i].bytes / (double)kvi_lsm_level_target(db, i);
+        double score = i == 0 ? (double)v->levels[0].runs / db->options.l0_trigger : (double)v->levels[i].bytes / (double)kvi_lsm_level_target(db, i);
         if (i + 1 == KV_LSM_LEVELS) score = 0;
         if (i && v->levels[i].runs > 1) score = 1 + v->levels[i].runs;      /* left over from the tiered style */
         if (score > best) { best = score; level = i; }
@@ -4301,7 +4309,12 @@ KVI_PRIVATE void kvi_lsm_thread(void *argument)
     while (!db->stopping) {
         uint64_t now = db->unsynced_since_ms || db->background < 0 ? kvi_now_ms() : 0;
         bool     work = db->work_pending && db->broken == KV_OK && !db->taken_over && (db->background == KV_OK || now >= db->retry_at_ms);
-        if (kvi_lsm_sync_due(db, now)) {
+        bool     sync = kvi_lsm_sync_due(db, now);
+        if (sync && db->writers) {                          /* the leader does it; it may be waiting for us, so we do not wait for it */
+            if (!db->sync_wanted) { db->sync_wanted = true; kvi_cond_broadcast(&db->work_done); }
+            sync = false;
+        }
+        if (sync) {
             db->unsynced_since_ms = 0;
             kvi_mutex_unlock(&db->mutex);
             (void)kvi_lsm_sync_now(db);                     /* a failure makes the store read-only: the next write tells */
@@ -4584,7 +4597,8 @@ KVI_PRIVATE bool kvi_lsm_version_valid(const kvi_lsm_version *v)
     }
     return true;
 }
-KVI_PRIVATE kv_status kvi_lsm_read_manifest(kvi_lsm_recovery *r)
+/* Read the manifest and make the version of it; whether the tables are there is another question. */
+KVI_PRIVATE kv_status kvi_lsm_read_manifest_only(kvi_lsm_recovery *r)
 {
     kv_lsm      *db = r->db;
     kvi_lsm_scan scan;
@@ -4606,7 +4620,16 @@ KVI_PRIVATE kv_status kvi_lsm_read_manifest(kvi_lsm_recovery *r)
     }
     kvi_lsm_scan_close(&scan);
     if (s < 0) return s;
-    /* every table must be there; what is in it is checked when it is read */
+    db->version = kvi_lsm_version_new(db, kvi_lsm_found_tables(r), (uint32_t)kvi_lsm_found_count(r));
+    if (!db->version) return kvi_lsm_no_memory(db);
+    return kvi_lsm_version_valid(db->version) ? KV_OK : kvi_lsm_corrupt(db, "its tables overlap", KVI_LSM_MANIFEST, r->manifest);
+}
+/* And are they all there? What is in them is checked when it is read. */
+KVI_PRIVATE kv_status kvi_lsm_read_manifest(kvi_lsm_recovery *r)
+{
+    kv_lsm   *db = r->db;
+    kv_status s = kvi_lsm_read_manifest_only(r);
+    if (s < 0) return s;
     for (size_t i = 0; i < kvi_lsm_found_count(r); i++) {
         uint64_t number = kvi_lsm_found_tables(r)[i]->number;
         size_t   low = 0, high = kvi_lsm_name_count(r);
@@ -4617,9 +4640,14 @@ KVI_PRIVATE kv_status kvi_lsm_read_manifest(kvi_lsm_recovery *r)
         while (low < kvi_lsm_name_count(r) && kvi_lsm_names(r)[low].number == number && kvi_lsm_names(r)[low].kind != KVI_LSM_TABLE) low++;
         if (low == kvi_lsm_name_count(r) || kvi_lsm_names(r)[low].number != number) return kvi_lsm_corrupt(db, "the manifest names it, but it is missing", KVI_LSM_TABLE, number);
     }
-    db->version = kvi_lsm_version_new(db, kvi_lsm_found_tables(r), (uint32_t)kvi_lsm_found_count(r));
-    if (!db->version) return kvi_lsm_no_memory(db);
-    return kvi_lsm_version_valid(db->version) ? KV_OK : kvi_lsm_corrupt(db, "its tables overlap", KVI_LSM_MANIFEST, r->manifest);
+    return KV_OK;
+}
+KVI_PRIVATE void kvi_lsm_forget_tables(kvi_lsm_recovery *r)
+{
+    for (size_t i = 0; i < kvi_lsm_found_count(r); i++) kvi_lsm_table_release(r->db, kvi_lsm_found_tables(r)[i]);
+    r->tables.size = 0;
+    kvi_lsm_version_release(r->db, r->db->version);
+    r->db->version = NULL;
 }
 
 /* ---- the logs ---- */
@@ -4809,7 +4837,7 @@ KVI_PRIVATE void kvi_lsm_tidy(kvi_lsm_recovery *r)
     kv_lsm *db = r->db;
     for (size_t i = 0; i < kvi_lsm_name_count(r); i++) {
         const kvi_lsm_name *n = &kvi_lsm_names(r)[i];
-        bool                aside = r->torn;
+        bool                aside = r->torn || n->torn;
         if (n->kind == KVI_LSM_TABLE) {
             bool live = false;
             for (uint32_t k = 0; k < db->version->count && !live; k++) live = db->version->tables[k]->number == n->number;
@@ -5169,9 +5197,7 @@ KVI_PRIVATE kv_status kvi_lsm_cursor_open(kv_lsm *db, uint64_t sequence, const k
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>api   public functions: check arguments, call what is above                                   */
-
-/* ---- options ---- */
+   >>open   options with their defaults, the object, its directory                                  */
 
 KVI_LSM_DEFINE kv_lsm_options kv_lsm_default(void)
 {
@@ -5270,8 +5296,6 @@ KVI_PRIVATE void kvi_lsm_filter_size(kv_lsm *db)
     db->filter_bits_x16 = (uint32_t)(bits * 16);
     db->filter_probes = probes < 1 ? 1 : probes > 12 ? 12 : probes;
 }
-
-/* ---- open and close ---- */
 
 KVI_PRIVATE const kv_store_ops *kvi_lsm_store_ops(void);
 
@@ -5409,6 +5433,801 @@ KVI_PRIVATE kv_status kvi_lsm_enter_directory(kv_lsm *db)
     return kvi_lsm_lock(db);
 }
 
+/* ------------------------------------------------------------------------------------------------
+   >>ingest   tables made from somebody else's cursor, and a copy of the whole store                */
+
+/* Where tables with this range may go at once: above everything that overlaps them, and not below
+   the first level that has room. */
+KVI_PRIVATE uint32_t kvi_lsm_ingest_level(const kv_lsm *db, kv_slice smallest, kv_slice largest, uint64_t bytes)
+{
+    const kvi_lsm_version *v = db->version;
+    uint32_t               above = KV_LSM_LEVELS, level = 1;
+    if (db->options.style == KV_LSM_TIERED) return 0;
+    for (uint32_t i = 0; i < v->count; i++)
+        if (v->tables[i]->level < above && kvi_lsm_table_overlaps(v->tables[i], smallest, largest)) above = v->tables[i]->level;
+    for (uint32_t i = 1; i < above && i < KV_LSM_LEVELS; i++) if (v->levels[i].runs > 1) above = i;
+    while (level + 1 < KV_LSM_LEVELS && v->levels[level].bytes + bytes > kvi_lsm_level_target(db, level)) level++;
+    if (above == 0) return 0;
+    return level < above ? level : above - 1;
+}
+
+/* Tables with everything the cursor has, under one sequence number; they are the job's outputs. */
+KVI_PRIVATE kv_status kvi_lsm_ingest_build(kv_lsm *db, kvi_lsm_job *j, kv_iter *sorted, uint64_t sequence)
+{
+    kv_status s = KV_OK;
+    for (kv_iter_first(sorted); s == KV_OK && kv_iter_valid(sorted); kv_iter_next(sorted)) {
+        kv_slice key = kv_iter_key(sorted), value = kv_iter_value(sorted);
+        s = kv_check_key(key);
+        if (s == KV_OK) s = kv_check_value(value);
+        if (s < 0) return kvi_error_set(&db->error, s, "the cursor has an entry over a limit");
+        if (j->has_key && kvi_compare(kv_buf_slice(&j->key), key) >= 0) return kvi_lsm_fail(db, KV_ERR_ORDER, "not behind the key before it:", key);
+        if (kv_buf_assign(&j->key, key) < 0) return kvi_lsm_no_memory(db);
+        j->has_key = true;
+        if (j->building && kvi_lsm_builder_bytes(&j->builder) >= db->options.table_bytes) s = kvi_lsm_job_output(db, j, KVI_LSM_NO_VALUE);
+        if (s == KV_OK && !j->building) {
+            s = kvi_lsm_builder_begin(&j->builder, 0, sequence);
+            if (s == KV_OK) j->building = true;
+        }
+        if (s == KV_OK) s = kvi_lsm_builder_put(&j->builder, key, sequence, sequence, false, value);
+    }
+    if (s == KV_OK) s = kv_iter_status(sorted);
+    if (s == KV_OK && j->building) s = kvi_lsm_job_output(db, j, KVI_LSM_NO_VALUE);
+    return s;
+}
+/* A sequence number of its own for the ingest, in the log. By the leader. */
+KVI_PRIVATE kv_status kvi_lsm_ingest_sequence(kv_lsm *db)
+{
+    kv_status s;
+    db->record.size = 0;
+    if (kv_buf_reserve(&db->record, KVI_LSM_RECORD_SIZE + 1) < 0) return kvi_lsm_no_memory(db);
+    ((uint8_t *)db->record.data)[KVI_LSM_RECORD_SIZE] = KVI_LSM_LOG_INGEST;
+    db->record.size = KVI_LSM_RECORD_SIZE + 1;
+    s = kvi_lsm_append_record(db, db->sequence + 1);
+    if (s < 0) return s;
+    db->sequence++;
+    return KV_OK;
+}
+/* Everything that is older must be in tables, which are searched after memtables. By the leader, with
+   work taken. */
+KVI_PRIVATE kv_status kvi_lsm_ingest_flush(kv_lsm *db)
+{
+    kv_status s = KV_OK;
+    while (s == KV_OK) s = kvi_lsm_flush_turn(db);
+    if (s == KV_END && db->active->count) {
+        s = kvi_lsm_rotate(db);
+        while (s == KV_OK) s = kvi_lsm_flush_turn(db);
+    }
+    if (s < 0) kvi_lsm_work_failed(db, s);
+    return s == KV_END ? KV_OK : s;
+}
+/* 1. what is older goes to tables    2. a sequence number    3. tables of it, in files nobody knows
+   4. their level, and the manifest <- commit. A crash before 4 leaves unknown files and a number that
+   is not used. */
+KVI_PRIVATE kv_status kvi_lsm_ingest(kv_lsm *db, kv_iter *sorted)
+{
+    kvi_lsm_job *j = NULL;
+    uint64_t     bytes = 0;
+    kv_status    s;
+    kvi_mutex_lock(&db->mutex);
+    s = kvi_lsm_is_broken(db);
+    kvi_mutex_unlock(&db->mutex);
+
+    /* 1. */
+    if (s < 0) return s;
+    kvi_lsm_work_take(db);
+    s = kvi_lsm_ingest_flush(db);
+    kvi_lsm_work_give(db);
+
+    /* 2. and 3.; the memtable stays empty, since we lead */
+    if (s == KV_OK) s = kvi_lsm_ingest_sequence(db);
+    if (s < 0) return s;
+    j = kvi_lsm_job_new(db, 0, db->sequence);
+    s = j ? kvi_lsm_ingest_build(db, j, sorted, db->sequence) : kvi_lsm_no_memory(db);
+
+    /* 4. */
+    kvi_lsm_work_take(db);
+    if (s == KV_OK && j->output_count) {
+        uint32_t level;
+        for (uint32_t i = 0; i < j->output_count; i++) bytes += j->outputs[i]->size;
+        level = kvi_lsm_ingest_level(db, j->outputs[0]->smallest, j->outputs[j->output_count - 1]->largest, bytes);
+        for (uint32_t i = 0; i < j->output_count; i++) {
+            j->outputs[i]->level = (uint8_t)level;
+            if (level) j->outputs[i]->age = 0;
+        }
+        s = kvi_lsm_job_commit(db, j);
+    }
+    kvi_store_u64(&db->visible, db->sequence);
+    kvi_lsm_job_free(db, j, s < 0 && (db->manifest.failed || kvi_load_u32(&db->keep_files)));
+    kvi_lsm_work_give(db);
+    return s;
+}
+
+/* ---- checkpoint ---- */
+
+/* One table under the same name in the copy's directory: a link, or else its bytes. */
+KVI_PRIVATE kv_status kvi_lsm_checkpoint_table(kv_lsm *db, kv_lsm *copy, kvi_lsm_table *t)
+{
+    kvi_text  from, to;
+    kv_file  *in, *out = NULL;
+    uint8_t  *memory;
+    kv_status s = KV_ERR_UNSUPPORTED;
+    kvi_mutex_lock(&db->files);
+    from = kvi_lsm_path(db, 0);
+    kvi_lsm_text_file(&from, KVI_LSM_TABLE, t->number);
+    to = kvi_lsm_path(copy, 0);
+    kvi_lsm_text_file(&to, KVI_LSM_TABLE, t->number);
+    if (db->io->link) s = db->io->link(db->io->user, db->names[0], copy->names[0]);
+    kvi_mutex_unlock(&db->files);
+    if (s == KV_OK) return KV_OK;
+    memory = (uint8_t *)kvi_alloc(&db->options.allocator, KVI_LSM_OUT_BYTES);
+    if (!memory) return kvi_lsm_no_memory(db);
+    s = kvi_lsm_table_file(db, t->home, &in);
+    if (s == KV_OK) {
+        s = kvi_lsm_create_file(copy, KVI_LSM_TABLE, t->number, &out);
+        for (uint64_t at = 0; s == KV_OK && at < t->size;) {
+            size_t n = t->size - at < KVI_LSM_OUT_BYTES ? (size_t)(t->size - at) : KVI_LSM_OUT_BYTES;
+            s = kvi_lsm_read_at(db, in, at, memory, n);
+            if (s == KV_OK) s = db->io->append(db->io->user, out, memory, n);
+            at += n;
+        }
+        if (s == KV_OK) s = db->io->sync(db->io->user, out);
+        if (out) (void)db->io->close(db->io->user, out);
+        kvi_lsm_table_file_done(db, t->home);
+        if (s < 0) (void)kvi_lsm_fail_file(db, s, "cannot copy", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
+    }
+    kvi_free(&db->options.allocator, memory, KVI_LSM_OUT_BYTES);
+    return s;
+}
+/* Fill the copy's directory, which was just made. */
+KVI_PRIVATE kv_status kvi_lsm_checkpoint_fill(kv_lsm *db, kv_lsm *copy, const kvi_lsm_version *v)
+{
+    kv_status s = KV_OK;
+    for (uint32_t i = 0; s == KV_OK && i < v->count; i++) s = kvi_lsm_checkpoint_table(db, copy, v->tables[i]);
+    if (s == KV_OK) {
+        s = kvi_lsm_manifest_new(copy);
+        if (s < 0) (void)kvi_error_set(&db->error, s, kvi_error_text(&copy->error));
+    }
+    if (s == KV_OK) s = kvi_lsm_sync_parent(copy);
+    return s;
+}
+KVI_PRIVATE void kvi_lsm_checkpoint_undo(kv_lsm *copy, const kvi_lsm_version *v)
+{
+    kvi_store_u32(&copy->keep_files, 0);
+    (void)kvi_lsm_remove_named(copy, "CURRENT");
+    (void)kvi_lsm_remove_named(copy, "CURRENT.tmp");
+    for (uint32_t i = 0; i < v->count; i++) kvi_lsm_remove_file(copy, KVI_LSM_TABLE, v->tables[i]->number);
+    for (uint64_t n = copy->next_number; n-- > copy->log_number;) kvi_lsm_remove_file(copy, KVI_LSM_MANIFEST, n);
+    (void)copy->io->remove(copy->io->user, copy->path);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>check   every byte of every file, read and verified
+
+   Table by table, from front to back: each block by its own checks, the entries in order, and then
+   what index, filter, properties and manifest say about them.                                     */
+
+typedef struct kvi_lsm_report { kv_check_fn fn; void *user; kv_status first; uint64_t count; } kvi_lsm_report;
+
+KVI_PRIVATE kv_status kvi_lsm_say(kvi_lsm_report *r, kv_status s, int kind, uint64_t number, uint64_t offset, const char *what)
+{
+    char     text[240];
+    kvi_text t = kvi_text_over(text, sizeof text);
+    kvi_lsm_text_file(&t, kind, number);
+    if (offset != KVI_LSM_NO_SEQUENCE) { kvi_text_add(&t, " at "); kvi_text_u64(&t, offset); }
+    kvi_text_add(&t, ": ");
+    kvi_text_add(&t, what);
+    if (s < 0) { r->count++; if (r->first == KV_OK) r->first = s; }
+    if (r->fn) r->fn(r->user, s, text);
+    return s;
+}
+KVI_PRIVATE void kvi_lsm_say_text(kvi_lsm_report *r, kv_status s, const char *text)
+{
+    if (s < 0) { r->count++; if (r->first == KV_OK) r->first = s; }
+    if (r->fn) r->fn(r->user, s, text);
+}
+
+/* What a walk over a table's bytes found. */
+typedef struct kvi_lsm_survey {
+    kv_lsm         *db;
+    kvi_lsm_report *report;
+    kvi_lsm_scan    scan;                   /* its window is the buffer */
+    const kvi_lsm_index *index;             /* NULL: it could not be read */
+    kvi_lsm_builder *salvage;               /* where good entries go, or NULL */
+    kvi_lsm_table   properties;             /* what the table says of itself; keys in `kept` */
+    kv_buf          kept, merged;           /* properties, whole; the MERGE field */
+    bool            has_properties, damaged, newer;
+    uint32_t        blocks;
+    uint64_t        entries, tombstones, key_bytes, value_bytes;
+    kv_buf          last;                   /* the key before */
+    uint64_t        last_sequence;
+    bool            any;
+} kvi_lsm_survey;
+
+KVI_PRIVATE void kvi_lsm_survey_bad(kvi_lsm_survey *v, uint64_t offset, const char *what)
+{
+    v->damaged = true;
+    (void)kvi_lsm_say(v->report, KV_ERR_CORRUPT, KVI_LSM_TABLE, v->scan.number, offset, what);
+}
+/* The entries of one block. A failure is no memory, or that salvage could not write. */
+KVI_PRIVATE kv_status kvi_lsm_survey_entries(kvi_lsm_survey *v, uint64_t offset, const kvi_lsm_page *p)
+{
+    kv_buf    key;
+    kv_status s = KV_OK;
+    bool      told = false;
+    memset(&key, 0, sizeof key);
+    key.allocator = v->db->options.allocator;
+    for (uint32_t i = 0; s == KV_OK && i < p->count; i++) {
+        kv_slice tail = kvi_lsm_page_tail(p, i), value = kvi_lsm_page_value(p, i);
+        uint64_t sequence = kvi_lsm_page_sequence(p, i);
+        int      order;
+        key.size = 0;
+        if (kv_buf_reserve(&key, p->prefix_size + tail.size) < 0) { s = kvi_lsm_no_memory(v->db); break; }
+        kvi_copy(key.data, p->prefix, p->prefix_size);
+        kvi_copy((uint8_t *)key.data + p->prefix_size, tail.data, tail.size);
+        key.size = p->prefix_size + tail.size;
+        order = v->any ? kvi_compare(kv_buf_slice(&v->last), kv_buf_slice(&key)) : -1;
+        if (order > 0 || (order == 0 && v->last_sequence <= sequence)) {
+            if (!told) kvi_lsm_survey_bad(v, offset, "the entries of the block are out of order");
+            told = true;
+            continue;
+        }
+        if (!v->salvage && v->index && v->index->filter
+            && !kvi_lsm_filter_has(v->index->filter, v->index->filter_lines, v->index->filter_probes, kvi_hash(key.data, key.size, v->db->hash_seed)) && !told) {
+            kvi_lsm_survey_bad(v, offset, "the filter denies a key of the block");
+            told = true;
+        }
+        v->entries++;
+        if (kvi_lsm_page_deleted(p, i)) v->tombstones++;
+        v->key_bytes += key.size;
+        v->value_bytes += value.size;
+        if (v->salvage) s = kvi_lsm_builder_put(v->salvage, kv_buf_slice(&key), sequence, sequence, kvi_lsm_page_deleted(p, i), value);
+        if (s == KV_OK && kv_buf_assign(&v->last, kv_buf_slice(&key)) < 0) s = kvi_lsm_no_memory(v->db);
+        v->last_sequence = sequence;
+        v->any = true;
+    }
+    kv_buf_free(&key);
+    return s;
+}
+/* Remember what the properties block says. */
+KVI_PRIVATE void kvi_lsm_survey_properties(kvi_lsm_survey *v, kv_slice payload)
+{
+    kvi_lsm_reader in;
+    if (kv_buf_assign(&v->kept, payload) < 0) return;
+    in = kvi_lsm_read_over(v->kept.data, v->kept.size);
+    if (in.at == in.end || *in.at++ != KVI_LSM_FIELD_ADD || !kvi_lsm_read_table(&in, &v->properties) || v->properties.number != v->scan.number) return;
+    v->has_properties = true;
+    if (in.at < in.end && *in.at == KVI_LSM_FIELD_MERGE) (void)kv_buf_assign(&v->merged, kv_bytes(in.at + 1, (size_t)(in.end - in.at) - 1));
+}
+/* One block that has a valid header at `offset`; *next is where it ends. */
+KVI_PRIVATE kv_status kvi_lsm_survey_block(kvi_lsm_survey *v, uint64_t offset, uint64_t *next)
+{
+    kvi_lsm_block_header h;
+    kvi_lsm_table        like;
+    kvi_lsm_block       *block;
+    const uint8_t       *bytes;
+    size_t               size;
+    kv_status            s = kvi_lsm_scan_need(&v->scan, offset, KVI_LSM_BLOCK_SIZE, &bytes);
+    if (s != KV_OK) return s;
+    if (!kvi_lsm_block_header_decode(bytes, v->scan.seed + offset, &h)) return KV_NOT_FOUND;
+    size = (size_t)h.packed_size + KVI_LSM_BLOCK_SIZE;
+    s = kvi_lsm_scan_need(&v->scan, offset, size, &bytes);
+    if (s < 0) return s;
+    if (s == KV_END) return KV_NOT_FOUND;
+    *next = offset + size;
+    if (h.payload_check != kvi_checksum(bytes + KVI_LSM_BLOCK_SIZE, h.packed_size, v->scan.seed + offset)) {
+        kvi_lsm_survey_bad(v, offset, h.type == KVI_LSM_BLOCK_DATA ? "a data block is damaged" : "a block of the index, filter or properties is damaged");
+        v->blocks++;
+        return KV_OK;
+    }
+    if (h.type == KVI_LSM_BLOCK_PROPERTIES) kvi_lsm_survey_properties(v, kv_bytes(bytes + KVI_LSM_BLOCK_SIZE, h.packed_size));
+    if (h.type != KVI_LSM_BLOCK_DATA) return KV_OK;
+    if (v->index && (v->blocks >= v->index->count || v->index->offsets[v->blocks] != offset)) kvi_lsm_survey_bad(v, offset, "the index does not know the block");
+    memset(&like, 0, sizeof like);
+    like.number = v->scan.number;
+    s = kvi_lsm_block_make(v->db, &like, offset, bytes, size, KVI_LSM_PLAIN, &block);
+    if (s == KV_ERR_CORRUPT) { kvi_lsm_survey_bad(v, offset, "a data block does not unpack"); v->blocks++; return KV_OK; }
+    if (s < 0) return s;
+    s = kvi_lsm_survey_entries(v, offset, &block->page);
+    if (s == KV_OK && v->index && v->blocks < v->index->count) {
+        uint32_t from = v->blocks ? v->index->key_ends[v->blocks - 1] : 0;
+        kv_slice tail = kv_bytes(v->index->keys + from, v->index->key_ends[v->blocks] - from), last = kv_buf_slice(&v->last);
+        if (!kv_has_prefix(last, v->index->prefix) ? kvi_compare(last, v->index->prefix) > 0
+            : kvi_compare_bytes((const uint8_t *)last.data + v->index->prefix.size, last.size - v->index->prefix.size, tail.data, tail.size) > 0)
+            kvi_lsm_survey_bad(v, offset, "the index key of the block is below its last key");
+    }
+    v->blocks++;
+    kvi_lsm_block_release(v->db, block);
+    return s;
+}
+/* Walk over the file. Failures are those of the machine; what is wrong with the bytes is reported. */
+KVI_PRIVATE kv_status kvi_lsm_survey_walk(kvi_lsm_survey *v)
+{
+    const uint8_t *bytes;
+    kvi_lsm_header header;
+    kvi_lsm_footer footer;
+    uint64_t       offset = KVI_LSM_HEADER_SIZE, next, end = v->scan.size;
+    kv_status      s = kvi_lsm_scan_need(&v->scan, 0, KVI_LSM_HEADER_SIZE, &bytes);
+    if (s < 0) return s;
+    s = s == KV_OK ? kvi_lsm_header_decode(bytes, KVI_LSM_TABLE, &header) : KV_ERR_CORRUPT;
+    if (s == KV_ERR_VERSION) { v->newer = true; return kvi_lsm_say(v->report, s, KVI_LSM_TABLE, v->scan.number, 0, "of a newer format"); }
+    if (s < 0 || header.number != v->scan.number || memcmp(header.id, v->db->id, 16) != 0) kvi_lsm_survey_bad(v, 0, "the file's header is damaged, or of another store or file");
+    if (end >= KVI_LSM_HEADER_SIZE + KVI_LSM_FOOTER_SIZE) {
+        s = kvi_lsm_scan_need(&v->scan, end - KVI_LSM_FOOTER_SIZE, KVI_LSM_FOOTER_SIZE, &bytes);
+        if (s < 0) return s;
+        if (kvi_lsm_footer_decode(bytes, v->scan.seed, end, &footer) == KV_OK) end -= KVI_LSM_FOOTER_SIZE;
+        else kvi_lsm_survey_bad(v, end - KVI_LSM_FOOTER_SIZE, "the footer is damaged");
+    } else kvi_lsm_survey_bad(v, end, "the file is too short for a table");
+    while (offset < end) {
+        s = kvi_lsm_survey_block(v, offset, &next);
+        if (s < 0) return s;
+        if (s == KV_OK) { offset = next; continue; }
+        kvi_lsm_survey_bad(v, offset, "here should be a block");
+        while (s != KV_OK && ++offset < end) {              /* look for the next one */
+            kvi_lsm_block_header h;
+            s = kvi_lsm_scan_need(&v->scan, offset, KVI_LSM_BLOCK_SIZE, &bytes);
+            if (s < 0) return s;
+            if (s == KV_END) break;
+            s = bytes[16] >= 1 && bytes[16] <= 4 && kvi_lsm_block_header_decode(bytes, v->scan.seed + offset, &h) ? KV_OK : KV_NOT_FOUND;
+        }
+        if (s == KV_END) break;
+    }
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_lsm_survey_open(kvi_lsm_survey *v, kv_lsm *db, kvi_lsm_report *report, uint64_t number)
+{
+    kv_status s;
+    memset(v, 0, sizeof *v);
+    v->db = db;
+    v->report = report;
+    v->kept.allocator = v->merged.allocator = v->last.allocator = v->scan.window.allocator = db->options.allocator;
+    v->scan.db = db;
+    v->scan.kind = KVI_LSM_TABLE;
+    v->scan.number = number;
+    v->scan.seed = kvi_lsm_seed(db->id, number, KVI_LSM_TABLE);
+    s = kvi_lsm_open_file(db, KVI_LSM_TABLE, number, 0, &v->scan.file);
+    if (s != KV_OK) { v->scan.file = NULL; return s; }
+    return db->io->size(db->io->user, v->scan.file, &v->scan.size);
+}
+KVI_PRIVATE void kvi_lsm_survey_close(kvi_lsm_survey *v)
+{
+    kvi_lsm_scan_close(&v->scan);
+    kv_buf_free(&v->kept);
+    kv_buf_free(&v->merged);
+    kv_buf_free(&v->last);
+}
+
+/* Compare what was found with what the manifest (t) and the table itself say. */
+KVI_PRIVATE void kvi_lsm_survey_compare(kvi_lsm_survey *v, const kvi_lsm_table *t)
+{
+    if (v->damaged) return;
+    if (!v->has_properties) { kvi_lsm_survey_bad(v, v->scan.size, "the properties are damaged"); return; }
+    if (v->scan.size != t->size) kvi_lsm_survey_bad(v, v->scan.size, "the file has another size than the manifest says");
+    if (v->entries != t->entries || v->tombstones != t->tombstones || v->key_bytes != t->key_bytes || v->value_bytes != t->value_bytes
+        || v->entries != v->properties.entries) kvi_lsm_survey_bad(v, KVI_LSM_NO_SEQUENCE, "it holds another number of entries or bytes than the manifest says");
+    if (v->index && v->index->count != v->blocks) kvi_lsm_survey_bad(v, KVI_LSM_NO_SEQUENCE, "the index has another number of blocks");
+    if (!kv_equal(kv_buf_slice(&v->last), t->largest) || !kv_equal(v->properties.smallest, t->smallest)) kvi_lsm_survey_bad(v, KVI_LSM_NO_SEQUENCE, "its keys are not those that the manifest says");
+}
+KVI_PRIVATE kv_status kvi_lsm_check_table(kv_lsm *db, kvi_lsm_report *report, kvi_lsm_table *t, bool *damaged)
+{
+    kvi_lsm_survey v;
+    kv_status      s = kvi_lsm_survey_open(&v, db, report, t->number);
+    if (s == KV_OK && v.scan.size == t->size) {
+        kvi_lsm_index *x = NULL;
+        kv_status      read = kvi_lsm_table_read_index(db, t, v.scan.file, v.scan.size, &x);
+        if (read == KV_ERR_CORRUPT) kvi_lsm_survey_bad(&v, KVI_LSM_NO_SEQUENCE, "footer or index are damaged");
+        else if (read < 0) s = read;
+        else v.index = x;
+    }
+    if (s == KV_OK) s = kvi_lsm_survey_walk(&v);
+    if (s == KV_OK) kvi_lsm_survey_compare(&v, t);
+    *damaged = v.damaged;
+    if (s < 0 && !v.newer) (void)kvi_lsm_say(report, s, KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE, "cannot be read");
+    if (s == KV_NOT_FOUND) { *damaged = true; (void)kvi_lsm_say(report, KV_ERR_CORRUPT, KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE, "is missing"); }
+    kvi_lsm_index_free(db, (kvi_lsm_index *)(uintptr_t)v.index, 0);
+    kvi_lsm_survey_close(&v);
+    return s < 0 ? s : KV_OK;
+}
+
+/* An object for offline work on a store's files. */
+KVI_PRIVATE kv_status kvi_lsm_offline(const char *path, const kv_lsm_options *options, bool read_only, kvi_lsm_report *report, kv_lsm **db)
+{
+    kv_lsm_options o;
+    const char    *what;
+    kv_status      s = path && *path ? kvi_lsm_resolve(options, &o, &what) : KV_ERR_INVALID;
+    if (!path || !*path) what = "the path is empty";
+    if (s < 0) { kvi_lsm_say_text(report, s, what); return s; }
+    o.read_only = read_only;
+    o.create_only = false;
+    o.must_exist = true;
+    o.skip_verify = o.map_tables = false;
+    o.no_background = true;
+    o.cache_bytes = KV_NONE;
+    *db = kvi_lsm_new(path, &o);
+    if (!*db) { kvi_lsm_say_text(report, KV_ERR_NO_MEMORY, kv_status_text(KV_ERR_NO_MEMORY)); return KV_ERR_NO_MEMORY; }
+    s = kvi_lsm_enter_directory(*db);
+    if (s == KV_OK) return KV_OK;
+    kvi_lsm_say_text(report, s < 0 ? s : KV_ERR_INVALID, kvi_error_text(&(*db)->error));
+    kvi_lsm_free(*db);
+    *db = NULL;
+    return s;
+}
+
+/* Manifest, logs and tables of the store that `db` looks at, read-only. */
+KVI_PRIVATE kv_status kvi_lsm_check_all(kv_lsm *db, kvi_lsm_report *report)
+{
+    bool      damaged;
+    kv_status s = kvi_lsm_recover(db);
+    if (s != KV_OK) kvi_lsm_say_text(report, s < 0 ? s : KV_ERR_INVALID, kvi_error_text(&db->error));
+    for (uint32_t i = 0; db->version && i < db->version->count; i++) {
+        kv_status t = kvi_lsm_check_table(db, report, db->version->tables[i], &damaged);
+        if (t == KV_ERR_NO_MEMORY) return t;
+    }
+    return s;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>repair   a store out of what can be read
+
+   1. which tables: those of the manifest, or of the newest one that can be read, or all there are but
+      those that a complete merge replaced
+   2. a table with damage is written anew from its good blocks; the damaged file goes to lost/
+   3. logs are replayed up to their first damage
+   4. without a manifest nobody knows which table was above which, so all are merged into one run
+   5. a new log, manifest and CURRENT, as at the end of every recovery
+   Until 5 the old files are as they were.                                                         */
+
+typedef struct kvi_lsm_repairer {
+    kv_lsm          *db;
+    kvi_lsm_report  *report;
+    kvi_lsm_recovery r;
+    kv_buf           tables;                /* kvi_lsm_table *: what the store will have */
+    kv_buf           replaced;              /* u64: numbers that a complete merge replaced */
+    bool             has_manifest, changed;
+} kvi_lsm_repairer;
+
+KVI_PRIVATE void kvi_lsm_repair_mark(kvi_lsm_repairer *p, int kind, uint64_t number)      /* this file goes to lost/ */
+{
+    for (size_t i = 0; i < kvi_lsm_name_count(&p->r); i++) {
+        kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
+        if (n->kind == kind && n->number == number) n->torn = true;
+    }
+    p->changed = true;
+}
+KVI_PRIVATE kv_status kvi_lsm_repair_keep(kvi_lsm_repairer *p, const kvi_lsm_table *like, kv_slice smallest, kv_slice largest)
+{
+    kvi_lsm_table *t = kvi_lsm_table_new(p->db, like, smallest, largest);
+    if (!t) return kvi_lsm_no_memory(p->db);
+    if (kv_buf_append(&p->tables, kv_bytes(&t, sizeof t)) < 0) { kvi_lsm_table_release(p->db, t); return kvi_lsm_no_memory(p->db); }
+    return KV_OK;
+}
+/* Write the good entries of a table to a new one. t: where it stands in the tree. */
+KVI_PRIVATE kv_status kvi_lsm_repair_rewrite(kvi_lsm_repairer *p, const kvi_lsm_table *t)
+{
+    kvi_lsm_survey  v;
+    kvi_lsm_builder b;
+    kvi_lsm_report  silent;
+    kvi_lsm_table  *made = NULL;
+    uint64_t        last = t->last_sequence;
+    kv_status       s;
+    memset(&silent, 0, sizeof silent);
+    kvi_lsm_builder_init(&b, p->db);
+    s = kvi_lsm_survey_open(&v, p->db, &silent, t->number);
+    if (s == KV_OK) s = kvi_lsm_builder_begin(&b, t->level, t->age);
+    v.salvage = &b;
+    if (s == KV_OK) s = kvi_lsm_survey_walk(&v);
+    if (s == KV_OK && b.any) {
+        if (b.made.last_sequence < last) b.made.last_sequence = last;
+        s = kvi_lsm_builder_end(&b, KVI_LSM_NO_VALUE, &made);
+        if (s == KV_OK && kv_buf_append(&p->tables, kv_bytes(&made, sizeof made)) < 0) { kvi_lsm_table_release(p->db, made); s = kvi_lsm_no_memory(p->db); }
+    }
+    if (b.file) kvi_lsm_builder_abandon(&b);
+    if (s == KV_OK) {
+        char     text[160];
+        kvi_text out = kvi_text_over(text, sizeof text);
+        kvi_text_add(&out, made ? "rewritten with " : "nothing of it could be read: ");
+        kvi_text_u64(&out, v.entries);
+        kvi_text_add(&out, " entries");
+        if (t->entries) { kvi_text_add(&out, " of "); kvi_text_u64(&out, t->entries); }
+        (void)kvi_lsm_say(p->report, KV_OK, KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE, text);
+        kvi_lsm_repair_mark(p, KVI_LSM_TABLE, t->number);
+    }
+    kvi_lsm_builder_free(&b);
+    kvi_lsm_survey_close(&v);
+    return s;
+}
+
+/* 2. for the tables of a manifest. */
+KVI_PRIVATE kv_status kvi_lsm_repair_known(kvi_lsm_repairer *p)
+{
+    kv_lsm *db = p->db;
+    for (uint32_t i = 0; i < db->version->count; i++) {
+        kvi_lsm_table *t = db->version->tables[i];
+        bool           damaged = false, missing;
+        kv_file       *file;
+        kv_status      s = kvi_lsm_open_file(db, KVI_LSM_TABLE, t->number, 0, &file);
+        missing = s == KV_NOT_FOUND;
+        if (s == KV_OK) { (void)db->io->close(db->io->user, file); s = kvi_lsm_check_table(db, p->report, t, &damaged); }
+        if (missing) {
+            char     text[200];
+            kvi_text out = kvi_text_over(text, sizeof text);
+            kvi_text_add(&out, "is missing; lost are its entries from ");
+            kvi_text_key(&out, t->smallest);
+            kvi_text_add(&out, " to ");
+            kvi_text_key(&out, t->largest);
+            (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE, text);
+            p->changed = true;
+            continue;
+        }
+        if (s < 0) return s;
+        s = damaged ? kvi_lsm_repair_rewrite(p, t) : kvi_lsm_repair_keep(p, t, t->smallest, t->largest);
+        if (s < 0) return s;
+    }
+    return KV_OK;
+}
+
+KVI_PRIVATE bool kvi_lsm_repair_has(const kv_buf *numbers, uint64_t number)
+{
+    for (size_t i = 0; i < numbers->size; i += sizeof number) {
+        uint64_t n;
+        memcpy(&n, (const uint8_t *)numbers->data + i, sizeof n);
+        if (n == number) return true;
+    }
+    return false;
+}
+/* A merge whose tables are all whole: what it replaced is not needed. */
+KVI_PRIVATE kv_status kvi_lsm_repair_merged(kvi_lsm_repairer *p, kv_slice merged, const kv_buf *whole)
+{
+    kvi_lsm_reader in = kvi_lsm_read_over(merged.data, merged.size), outputs;
+    uint64_t       count = kvi_lsm_read_varint(&in);
+    outputs = in;
+    for (uint64_t i = 0; i < count && !outputs.bad; i++) (void)kvi_lsm_read_varint(&outputs);
+    for (uint64_t i = kvi_lsm_read_varint(&outputs); i > 0 && !outputs.bad; i--) if (!kvi_lsm_repair_has(whole, kvi_lsm_read_varint(&outputs))) return KV_OK;
+    if (outputs.bad) return KV_OK;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t number = kvi_lsm_read_varint(&in);
+        if (kv_buf_append(&p->replaced, kv_bytes(&number, sizeof number)) < 0) return kvi_lsm_no_memory(p->db);
+    }
+    return KV_OK;
+}
+/* 1. and 2. without a manifest: every table that is there. Two passes: which are whole and what they
+   replaced; then keep or rewrite. */
+KVI_PRIVATE kv_status kvi_lsm_repair_found(kvi_lsm_repairer *p)
+{
+    kv_lsm   *db = p->db;
+    kv_buf    whole;
+    kv_status s = KV_OK;
+    memset(&whole, 0, sizeof whole);
+    whole.allocator = db->options.allocator;
+    for (int pass = 0; pass < 3 && s == KV_OK; pass++) {
+        kvi_lsm_report silent;
+        memset(&silent, 0, sizeof silent);
+        for (size_t i = 0; s == KV_OK && i < kvi_lsm_name_count(&p->r); i++) {
+            const kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
+            kvi_lsm_survey      v;
+            bool                sound;
+            uint64_t            number = n->number;
+            if (n->kind != KVI_LSM_TABLE || (pass == 2 && kvi_lsm_repair_has(&p->replaced, number))) continue;
+            s = kvi_lsm_survey_open(&v, db, pass == 2 ? p->report : &silent, number);
+            if (s == KV_OK) s = kvi_lsm_survey_walk(&v);
+            if (v.newer) s = KV_ERR_VERSION;
+            sound = s == KV_OK && !v.damaged && v.has_properties;
+            if (pass == 0 && sound && kv_buf_append(&whole, kv_bytes(&number, sizeof number)) < 0) s = kvi_lsm_no_memory(db);
+            if (pass == 1 && sound && v.merged.size) s = kvi_lsm_repair_merged(p, kv_buf_slice(&v.merged), &whole);
+            if (pass == 2 && s == KV_OK) {
+                kvi_lsm_table like = v.properties;
+                like.number = number;
+                like.level = 0;
+                like.age = number;
+                like.size = v.scan.size;
+                if (sound) s = kvi_lsm_repair_keep(p, &like, like.smallest, like.largest);
+                else { if (!v.has_properties) like.entries = like.last_sequence = 0; s = kvi_lsm_repair_rewrite(p, &like); }
+            }
+            kvi_lsm_survey_close(&v);
+        }
+    }
+    kv_buf_free(&whole);
+    return s;
+}
+
+/* 3. Logs from `from` on, up to the first damage. */
+KVI_PRIVATE kv_status kvi_lsm_repair_log(kvi_lsm_repairer *p, kvi_lsm_name *n, bool *stop)
+{
+    kv_lsm      *db = p->db;
+    kvi_lsm_scan scan;
+    uint64_t     behind = 0;
+    kv_status    s = kvi_lsm_scan_open(&scan, db, KVI_LSM_LOG, n->number);
+    bool         header = s == KV_OK;
+    if (s == KV_END || s == KV_NOT_FOUND) {
+        if (scan.size > KVI_LSM_HEADER_SIZE) (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_LOG, n->number, 0, "the header is damaged");
+        s = KV_OK;
+    }
+    while (s == KV_OK) {
+        s = kvi_lsm_scan_next(&scan);
+        if (s != KV_OK) break;
+        if (scan.sequence <= p->r.sequence) continue;       /* it is in a table already */
+        p->r.sequence = scan.sequence - 1;                  /* what is missing before it was lost with a table or log */
+        s = kvi_lsm_replay_record(&p->r, &scan);
+        if (s == KV_ERR_CORRUPT) s = KV_NOT_FOUND;
+        if (s == KV_OK && kvi_peek_size(&db->active->used_bytes) >= db->options.memtable_bytes) s = kvi_lsm_recover_flush(db);
+    }
+    if (s == KV_NOT_FOUND || !header) {
+        uint64_t at = scan.at, next = at;
+        for (uint64_t offset = at + 1; offset + KVI_LSM_RECORD_SIZE <= scan.size; offset++) {
+            kv_status found = kvi_lsm_scan_record(&scan, offset, &next);
+            if (found < 0) { s = found; break; }
+            if (found == KV_OK) { behind++; offset = next - 1; }
+        }
+        if (s >= 0 && (at < scan.size || behind)) {
+            char     text[120];
+            kvi_text t = kvi_text_over(text, sizeof text);
+            kvi_text_add(&t, "torn or damaged from here; ");
+            kvi_text_u64(&t, behind);
+            kvi_text_add(&t, " whole records behind it are not used");
+            (void)kvi_lsm_say(p->report, behind ? KV_ERR_CORRUPT : KV_OK, KVI_LSM_LOG, n->number, at, text);
+            n->torn = true;
+            *stop = true;
+        }
+        if (s >= 0) s = KV_END;
+    }
+    p->r.last_log = n->number;
+    kvi_lsm_scan_close(&scan);
+    return s < 0 ? s : KV_OK;
+}
+
+/* 4. All tables into one run. Each is a run of its own by now. */
+KVI_PRIVATE kv_status kvi_lsm_repair_merge(kvi_lsm_repairer *p)
+{
+    kv_lsm          *db = p->db;
+    kvi_lsm_plan     plan;
+    kvi_lsm_job     *j;
+    kvi_lsm_version *version;
+    uint64_t         bytes = 0;
+    kv_status        s = KV_OK;
+    memset(&plan, 0, sizeof plan);
+    plan.inputs = db->version->tables;
+    plan.count = db->version->count;
+    for (uint32_t i = 0; i < plan.count; i++) { bytes += plan.inputs[i]->size; plan.inputs[i]->age = plan.inputs[i]->number; plan.inputs[i]->level = 0; }
+    plan.output = 1;
+    while (plan.output + 1 < KV_LSM_LEVELS && kvi_lsm_level_target(db, plan.output) < bytes) plan.output++;
+    kvi_lsm_sort_tables(db->version->tables, db->version->count);
+    version = kvi_lsm_version_new(db, db->version->tables, db->version->count);     /* with the runs that they are now */
+    if (!version) return kvi_lsm_no_memory(db);
+    kvi_lsm_version_release(db, db->version);
+    db->version = version;
+    plan.inputs = version->tables;
+    j = kvi_lsm_merge_plan(db, &plan, 0);
+    if (!j) return kvi_lsm_no_memory(db);
+    while (s == KV_OK) s = kvi_lsm_job_step(db, j);
+    if (s == KV_END) {
+        version = kvi_lsm_job_version(db, j);
+        s = version ? KV_OK : kvi_lsm_no_memory(db);
+    }
+    j->committed = s == KV_OK;
+    kvi_lsm_job_free(db, j, false);
+    if (s < 0) return s;
+    kvi_lsm_version_release(db, db->version);
+    db->version = version;
+    return KV_OK;
+}
+
+/* The store's id, and its newest manifest that can be read: that of CURRENT, else any. */
+KVI_PRIVATE kv_status kvi_lsm_repair_manifest(kvi_lsm_repairer *p)
+{
+    kv_lsm   *db = p->db;
+    bool      has_id = false;
+    kv_status s = kvi_lsm_read_current(db, &p->r.manifest);
+    if (s == KV_ERR_NO_MEMORY || s == KV_ERR_IO || s == KV_ERR_VERSION) return s;
+    if (s != KV_OK) { kvi_lsm_say_text(p->report, KV_ERR_CORRUPT, s == KV_NOT_FOUND ? "CURRENT: is missing" : "CURRENT: is damaged"); p->changed = true; p->r.manifest = 0; }
+    else has_id = true;
+    for (size_t i = kvi_lsm_name_count(&p->r); i-- > 0 && !has_id;) {       /* any file's header tells the id */
+        const kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
+        uint8_t             bytes[KVI_LSM_HEADER_SIZE];
+        kvi_lsm_header      h;
+        kv_file            *file;
+        if (kvi_lsm_open_file(db, n->kind, n->number, 0, &file) != KV_OK) continue;
+        if (kvi_lsm_read_at(db, file, 0, bytes, sizeof bytes) == KV_OK && kvi_lsm_header_decode(bytes, n->kind, &h) == KV_OK && h.number == n->number) {
+            memcpy(db->id, h.id, 16);
+            has_id = true;
+        }
+        (void)db->io->close(db->io->user, file);
+    }
+    if (!has_id) return kvi_error_set(&db->error, KV_ERR_CORRUPT, "no file of the store has a readable header");
+    db->hash_seed = kvi_load_le64(db->id) ^ kvi_load_le64(db->id + 8);
+    for (size_t i = kvi_lsm_name_count(&p->r); i-- > 0 && !p->has_manifest;) {
+        const kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
+        if (n->kind != KVI_LSM_MANIFEST || (p->r.manifest && n->number != p->r.manifest)) continue;
+        p->r.manifest = n->number;
+        p->r.torn = false;
+        s = kvi_lsm_read_manifest_only(&p->r);
+        if (s == KV_ERR_NO_MEMORY || s == KV_ERR_IO || s == KV_ERR_VERSION) return s;
+        if (s == KV_OK) { p->has_manifest = true; break; }
+        (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_MANIFEST, n->number, KVI_LSM_NO_SEQUENCE, kvi_error_text(&db->error));
+        kvi_lsm_repair_mark(p, KVI_LSM_MANIFEST, n->number);
+        kvi_lsm_forget_tables(&p->r);
+    }
+    if (!p->has_manifest && p->r.manifest) (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_MANIFEST, p->r.manifest, KVI_LSM_NO_SEQUENCE, "cannot be used: every table and log is taken");
+    return KV_OK;
+}
+
+KVI_PRIVATE kv_status kvi_lsm_repair_all(kvi_lsm_repairer *p)
+{
+    kv_lsm   *db = p->db;
+    uint64_t  greatest = 0, from;
+    bool      stop = false;
+    kv_status s;
+
+    /* 1. and 2. */
+    s = kvi_lsm_list(&p->r);
+    if (s == KV_OK) s = kvi_lsm_repair_manifest(p);
+    if (s < 0) return s;
+    db->next_number = (p->r.greatest_number > p->r.next_number ? p->r.greatest_number : p->r.next_number) + 1;
+    db->active = kvi_lsm_memtable_new(db, NULL);
+    if (!db->active) return kvi_lsm_no_memory(db);
+    s = p->has_manifest ? kvi_lsm_repair_known(p) : kvi_lsm_repair_found(p);
+    if (s < 0) return s;
+    kvi_lsm_version_release(db, db->version);
+    db->version = kvi_lsm_version_new(db, (kvi_lsm_table *const *)p->tables.data, (uint32_t)(p->tables.size / sizeof(kvi_lsm_table *)));
+    if (!db->version) return kvi_lsm_no_memory(db);
+
+    /* 3. */
+    for (uint32_t i = 0; i < db->version->count; i++) if (db->version->tables[i]->last_sequence > greatest) greatest = db->version->tables[i]->last_sequence;
+    p->r.sequence = p->has_manifest && p->r.flushed > greatest ? p->r.flushed : greatest;
+    from = p->has_manifest ? p->r.log_number : 0;
+    for (size_t i = 0; i < kvi_lsm_name_count(&p->r) && s == KV_OK; i++) {
+        kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
+        if (n->kind != KVI_LSM_LOG || n->number < from) continue;
+        if (stop) { n->torn = true; (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_LOG, n->number, KVI_LSM_NO_SEQUENCE, "is not used: a log before it is damaged"); continue; }
+        s = kvi_lsm_repair_log(p, n, &stop);
+    }
+    if (s == KV_OK && db->active->count) s = kvi_lsm_recover_flush(db);
+
+    /* 4. */
+    if (s == KV_OK && !p->has_manifest && db->version->count) s = kvi_lsm_repair_merge(p);
+    if (s < 0) return s;
+
+    /* 5. */
+    db->sequence = p->r.sequence;
+    kvi_store_u64(&db->visible, db->sequence);
+    p->r.torn = false;
+    return kvi_lsm_renew(&p->r);
+}
+KVI_PRIVATE kv_status kvi_lsm_repair(const char *path, const kv_lsm_options *options, kvi_lsm_report *report)
+{
+    kvi_lsm_repairer p;
+    kvi_lsm_report   found;
+    kv_lsm          *db = NULL;
+    kv_status        s;
+
+    /* is there anything to do? */
+    memset(&found, 0, sizeof found);
+    s = kvi_lsm_offline(path, options, true, &found, &db);
+    if (s == KV_OK) {
+        s = kvi_lsm_check_all(db, &found);
+        kvi_store_u32(&db->keep_files, 1);
+        kvi_lsm_free(db);
+        if (s == KV_OK && found.count == 0) { kvi_lsm_say_text(report, KV_OK, "the store is sound: nothing to do"); return KV_OK; }
+        if (s == KV_ERR_NO_MEMORY || s == KV_ERR_VERSION) { kvi_lsm_say_text(report, s, kv_status_text(s)); return s; }
+    }
+    s = kvi_lsm_offline(path, options, false, report, &db);
+    if (s != KV_OK) return s;
+    memset(&p, 0, sizeof p);
+    p.db = db;
+    p.report = report;
+    p.r.db = db;
+    p.r.names.allocator = p.r.tables.allocator = p.tables.allocator = p.replaced.allocator = db->options.allocator;
+    s = kvi_lsm_repair_all(&p);
+    if (s < 0) { kvi_lsm_say_text(report, s, kvi_error_text(&db->error)); kvi_store_u32(&db->keep_files, 1); }
+    for (size_t i = 0; i < p.tables.size / sizeof(kvi_lsm_table *); i++) kvi_lsm_table_release(db, ((kvi_lsm_table **)p.tables.data)[i]);
+    kv_buf_free(&p.tables);
+    kv_buf_free(&p.replaced);
+    kvi_lsm_recovery_free(&p.r);
+    kvi_lsm_free(db);
+    return s < 0 ? s : KV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>api   public functions: check arguments, call what is above                                   */
+
 KVI_PRIVATE kv_status kvi_lsm_start(kv_lsm *db)
 {
     kvi_lsm_view *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view);
@@ -5529,7 +6348,6 @@ KVI_PRIVATE kv_status kvi_lsm_check_entry(kv_lsm *db, kv_slice key, kv_slice val
     s = kv_check_value(value);
     return s < 0 ? kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the value is over 1 GiB - 1" : "the value is NULL with a size") : KV_OK;
 }
-#define KVI_LSM_NO_VALUE kv_bytes(NULL, 0)
 
 KVI_LSM_DEFINE kv_status kv_lsm_get(kv_lsm *db, kv_slice key, kv_buf *value)
 {
@@ -5988,6 +6806,84 @@ KVI_LSM_DEFINE kv_status kv_lsm_locate(kv_lsm *db, kv_slice key, kv_lsm_location
     kvi_lsm_block_release(db, found.block);
     kvi_lsm_view_release(db, view);
     return s;
+}
+
+/* ---- bulk load, copy, check, repair ---- */
+
+KVI_LSM_DEFINE kv_status kv_lsm_ingest(kv_lsm *db, kv_iter *sorted)
+{
+    kvi_lsm_writer w;
+    kv_status      s;
+    if (!kvi_lsm_usable(db) || !sorted) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the cursor is NULL");
+    kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
+    kvi_lsm_lead_alone(db, &w);
+    s = kvi_lsm_ingest(db, sorted);
+    kvi_lsm_lead_alone_end(db, &w);
+    return s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
+{
+    kv_lsm_options o;
+    kv_lsm        *copy;
+    kvi_lsm_view  *view;
+    kv_status      s;
+    if (!kvi_lsm_usable(db) || !path || !*path) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the path is empty");
+    if (!db->options.read_only) {
+        s = kvi_lsm_flush_now(db);
+        if (s < 0) return s;
+    }
+    o = db->options;
+    o.read_only = false;
+    o.cache_bytes = KV_NONE;
+    copy = kvi_lsm_new(path, &o);
+    if (!copy) return kvi_lsm_no_memory(db);
+    s = db->io->make_dir(db->io->user, path);
+    if (s == KV_OK) {
+        kvi_lsm_work_take(db);
+        view = kvi_lsm_view_get(db);
+        memcpy(copy->id, db->id, 16);
+        copy->next_number = copy->log_number = kvi_load_u64(&db->next_number);
+        copy->flushed_sequence = db->flushed_sequence;
+        kvi_lsm_work_give(db);
+        for (uint32_t i = 0; i < view->version->count; i++)
+            if (view->version->tables[i]->last_sequence > copy->flushed_sequence) copy->flushed_sequence = view->version->tables[i]->last_sequence;
+        copy->visible = copy->sequence = copy->flushed_sequence;
+        copy->version = view->version;
+        kvi_add_u32(&view->version->refs, 1);
+        s = kvi_lsm_checkpoint_fill(db, copy, view->version);
+        if (s < 0) kvi_lsm_checkpoint_undo(copy, view->version);
+        copy->version = NULL;
+        kvi_lsm_version_release(db, view->version);
+        kvi_lsm_view_release(db, view);
+    } else if (s == KV_NOT_FOUND) s = kvi_error_set(&db->error, KV_ERR_IO, "the parent directory of the copy is missing");
+    else if (s < 0) (void)kvi_error_set(&db->error, s, "cannot make the directory of the copy");
+    else if (s == KV_EXISTS) (void)kvi_error_set(&db->error, s, "the path of the copy is there already");
+    kvi_store_u32(&copy->keep_files, 1);
+    kvi_lsm_free(copy);
+    return s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_check(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user)
+{
+    kvi_lsm_report r;
+    kv_lsm        *db;
+    kv_status      s;
+    memset(&r, 0, sizeof r);
+    r.fn = report;
+    r.user = user;
+    s = kvi_lsm_offline(path, options, true, &r, &db);
+    if (s != KV_OK) return s;
+    s = kvi_lsm_check_all(db, &r);
+    kvi_store_u32(&db->keep_files, 1);
+    kvi_lsm_free(db);
+    return r.first < 0 ? r.first : s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_repair(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user)
+{
+    kvi_lsm_report r;
+    memset(&r, 0, sizeof r);
+    r.fn = report;
+    r.user = user;
+    return kvi_lsm_repair(path, options, &r);
 }
 
 /* ---- statistics ---- */

@@ -1,0 +1,1227 @@
+/* unit_lsm.c
+   Goal: every call of kv_lsm.h does what its comment says, every status it names, and what was found
+   broken elsewhere stays right here (the tests named after a story).
+   Method: small stores on a disk in memory, which shows every file and can fail; a few on real files. */
+#define KV_LSM_IMPLEMENTATION
+#include "../../kv_lsm.h"
+#include "../kv_disk.h"
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- helpers ---- */
+
+static char open_text[400];
+
+static kv_lsm_options small(disk *d)            /* one block a few entries, one table a few blocks */
+{
+    kv_lsm_options o;
+    memset(&o, 0, sizeof o);
+    o.io = disk_io(d);
+    o.memtable_bytes = 16384;
+    o.block_bytes = 512;
+    o.table_bytes = 4096;
+    o.l1_bytes = 16384;
+    o.level_ratio = 3;
+    o.cache_bytes = 1u << 20;
+    o.codec = KV_CODEC_NONE;
+    o.no_background = true;
+    o.error_text = open_text;
+    o.error_text_size = sizeof open_text;
+    return o;
+}
+static kv_lsm *must_open(const kv_lsm_options *o)
+{
+    kv_lsm *db = NULL;
+    if (!CHECK_OK(kv_lsm_open("db", o, &db))) { fprintf(stderr, "%s\n", o->error_text ? o->error_text : ""); abort(); }
+    return db;
+}
+static kv_slice number_key(uint64_t n)
+{
+    static char keys[4][24];
+    static int  turn;
+    char       *k = keys[turn++ % 4];
+    snprintf(k, 24, "key%08" PRIu64, n);
+    return kv_cstr(k);
+}
+static void fill(kv_lsm *db, uint64_t from, uint64_t to, const char *value)
+{
+    for (uint64_t i = from; i < to; i++) if (!CHECK_OK(kv_lsm_set(db, number_key(i), kv_cstr(value)))) return;
+}
+static uint64_t count_all(kv_lsm *db)
+{
+    uint64_t n = 0;
+    CHECK_OK(kv_lsm_count(db, NULL, &n));
+    return n;
+}
+static bool value_is(kv_lsm *db, kv_slice key, const char *wanted)      /* NULL: not there */
+{
+    kv_buf    value;
+    kv_status s;
+    bool      ok;
+    memset(&value, 0, sizeof value);
+    s = kv_lsm_get(db, key, &value);
+    ok = CHECK_STATUS(s, wanted ? KV_OK : KV_NOT_FOUND) && (!wanted || CHECK_BYTES(kv_buf_slice(&value), kv_cstr(wanted)));
+    kv_buf_free(&value);
+    return ok;
+}
+static kv_lsm_stats_t stats_of(kv_lsm *db)
+{
+    kv_lsm_stats_t s;
+    CHECK_OK(kv_lsm_stats(db, &s));
+    return s;
+}
+static size_t files_with(disk *d, const char *part, char found[256])
+{
+    static char paths[512][256];
+    size_t      n = disk_files(d, "db", paths, 512), count = 0;
+    for (size_t i = 0; i < n; i++) if (strstr(paths[i], part)) { count++; if (found) memcpy(found, paths[i], 256); }
+    return count;
+}
+static bool visit_count(void *user, kv_slice key, kv_slice value) { (void)key; (void)value; ++*(size_t *)user; return true; }
+static bool visit_one(void *user, kv_slice key, kv_slice value) { (void)key; (void)value; ++*(size_t *)user; return false; }
+
+/* ---- options and opening ---- */
+
+TEST(lsm_options, zero_is_every_default)
+{
+    disk           *d = disk_new();
+    kv_lsm_options  o, defaults = kv_lsm_default();
+    kv_lsm         *db;
+    const kv_lsm_options *r;
+    memset(&o, 0, sizeof o);
+    o.io = disk_io(d);
+    db = must_open(&o);
+    r = kv_lsm_get_options(db);
+    CHECK_EQ(r->memtable_bytes, 4 << 20);
+    CHECK_EQ(r->cache_bytes, 64 << 20);
+    CHECK_EQ(r->block_bytes, 16384);
+    CHECK_EQ(r->codec, defaults.codec);
+    CHECK_EQ(r->sync, KV_SYNC_BATCH);
+    CHECK_EQ(r->l0_trigger, 4);
+    CHECK_EQ(r->l1_bytes, 64 << 20);
+    CHECK_EQ(r->level_ratio, 10);
+    CHECK(r->bloom_fp_rate > 0.009 && r->bloom_fp_rate < 0.011);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(disk_open_count(d), 0);
+    disk_free(d);
+}
+
+TEST(lsm_options, wrong_ones_are_refused_with_a_text)
+{
+    disk *d = disk_new();
+    for (int i = 0; i < 10; i++) {
+        kv_lsm_options o = small(d);
+        kv_lsm        *db = (kv_lsm *)&o;
+        switch (i) {
+        case 0: o.block_bytes = 3; break;
+        case 1: o.memtable_bytes = 10; break;
+        case 2: o.codec = (kv_codec)77; break;
+        case 3: o.bloom_fp_rate = 1.5; break;
+        case 4: o.sync = (kv_sync)9; break;
+        case 5: o.style = (kv_lsm_style)5; break;
+        case 6: o.level_ratio = 1; break;
+        case 7: o.l0_trigger = 1; break;
+        case 8: o.table_bytes = 5; break;
+        default: o.create_only = o.must_exist = true;
+        }
+        CHECK_STATUS(kv_lsm_open("db", &o, &db), KV_ERR_INVALID);
+        CHECK(db == NULL);
+        CHECK(strlen(open_text) > 5);
+    }
+    CHECK_EQ(files_with(d, "", NULL), 0);
+    CHECK_STATUS(kv_lsm_open(NULL, NULL, NULL), KV_ERR_INVALID);
+    { kv_lsm *db; CHECK_STATUS(kv_lsm_open("", NULL, &db), KV_ERR_INVALID); CHECK_STATUS(kv_lsm_open(NULL, NULL, &db), KV_ERR_INVALID); }
+    disk_free(d);
+}
+
+TEST(lsm_open, create_only_must_exist_and_busy)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db, *other;
+    o.must_exist = true;
+    CHECK_STATUS(kv_lsm_open("db", &o, &db), KV_NOT_FOUND);
+    o.must_exist = false;
+    o.read_only = true;
+    CHECK_STATUS(kv_lsm_open("db", &o, &db), KV_NOT_FOUND);
+    CHECK_EQ(files_with(d, "", NULL), 0);
+    o.read_only = false;
+    o.create_only = true;
+    db = must_open(&o);
+    CHECK_STATUS(kv_lsm_open("db", &o, &other), KV_ERR_BUSY);
+    CHECK(strstr(open_text, "open") != NULL);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_STATUS(kv_lsm_open("db", &o, &other), KV_EXISTS);
+    o.create_only = false;
+    o.must_exist = true;
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_open, read_only_reads_the_log_and_touches_nothing)
+{
+    disk          *d = disk_new(), *cut;
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o), *second;
+    test_rng       rng = test_rng_new();
+    uint64_t       ops;
+    fill(db, 0, 300, "flushed");
+    CHECK_OK(kv_lsm_flush(db));
+    fill(db, 300, 350, "in the log");
+    cut = disk_crash(d, DISK_KEEP_ALL, &rng);       /* as after kill -9 */
+    CHECK_OK(kv_lsm_close(db));
+    o.io = disk_io(cut);
+    o.read_only = true;
+    disk_record(cut);
+    ops = disk_op_count(cut);
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_open("db", &o, &second));       /* several readers at once */
+    CHECK_EQ(count_all(db), 350);
+    CHECK(value_is(second, number_key(320), "in the log"));
+    CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), KV_STR("y")), KV_ERR_READ_ONLY);
+    CHECK_STATUS(kv_lsm_delete(db, KV_STR("x")), KV_ERR_READ_ONLY);
+    CHECK_STATUS(kv_lsm_flush(db), KV_ERR_READ_ONLY);
+    CHECK_STATUS(kv_lsm_compact(db, NULL, NULL, NULL), KV_ERR_READ_ONLY);
+    CHECK_STATUS(kv_lsm_resume(db), KV_ERR_READ_ONLY);
+    CHECK_STATUS(kv_lsm_step(db), KV_END);
+    CHECK_OK(kv_lsm_sync(db));
+    CHECK(!(kv_store_caps(kv_lsm_store(db)) & KV_CAP_WRITE));
+    CHECK(strstr(kv_last_error(kv_lsm_store(db)), "read-only") != NULL);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_close(second));
+    CHECK_EQ(disk_op_count(cut), ops);
+    disk_free(cut);
+    disk_free(d);
+}
+
+/* ---- entries ---- */
+
+TEST(lsm_entries, edges_of_keys_and_values)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    static char    big_key[65536], big[3 << 20];
+    kv_buf         value;
+    kv_slice       null_key = { NULL, 3 };
+    memset(&value, 0, sizeof value);
+    memset(big_key, 'k', sizeof big_key);
+    for (size_t i = 0; i < sizeof big; i++) big[i] = (char)(i * 7 + i / 251);
+    for (int round = 0; round < 3; round++) {
+        CHECK_OK(kv_lsm_set(db, kv_bytes(NULL, 0), KV_STR("empty key")));
+        CHECK_OK(kv_lsm_set(db, KV_STR("empty value"), kv_bytes(NULL, 0)));
+        CHECK_OK(kv_lsm_set(db, kv_bytes("\0\0", 2), KV_STR("zeros")));
+        CHECK_OK(kv_lsm_set(db, kv_bytes(big_key, KV_KEY_SIZE_MAX), KV_STR("longest key")));
+        CHECK_OK(kv_lsm_set(db, KV_STR("big"), kv_bytes(big, sizeof big - (size_t)round)));
+        CHECK_STATUS(kv_lsm_set(db, kv_bytes(big_key, KV_KEY_SIZE_MAX + 1u), KV_STR("x")), KV_ERR_TOO_LARGE);
+        CHECK_STATUS(kv_lsm_set(db, null_key, KV_STR("x")), KV_ERR_INVALID);
+        CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), kv_bytes(NULL, 3)), KV_ERR_INVALID);
+        CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), kv_bytes(big, (size_t)KV_VALUE_SIZE_MAX + 1u)), KV_ERR_TOO_LARGE);
+        if (round == 1) CHECK_OK(kv_lsm_flush(db));
+        if (round == 2) { CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL)); CHECK_OK(kv_lsm_close(db)); db = must_open(&o); }
+        CHECK(value_is(db, kv_bytes(NULL, 0), "empty key"));
+        CHECK(value_is(db, KV_STR("empty value"), ""));
+        CHECK(value_is(db, kv_bytes("\0\0", 2), "zeros"));
+        CHECK(value_is(db, kv_bytes("\0", 1), NULL));
+        CHECK(value_is(db, kv_bytes(big_key, KV_KEY_SIZE_MAX), "longest key"));
+        CHECK_OK(kv_lsm_get(db, KV_STR("big"), &value));
+        CHECK_BYTES(kv_buf_slice(&value), kv_bytes(big, sizeof big - (size_t)round));
+        CHECK_EQ(count_all(db), 5);
+    }
+    kv_buf_free(&value);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_entries, callers_memory_is_not_kept)      /* a seed kept the caller's key slice */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    char           key[2] = "a", value[2] = "0";
+    for (int i = 0; i < 5; i++) {
+        key[0] = (char)('a' + i);
+        value[0] = (char)('0' + i);
+        CHECK_OK(kv_lsm_set(db, kv_bytes(key, 1), kv_bytes(value, 1)));
+    }
+    for (int i = 0; i < 5; i++) { char k[2] = { (char)('a' + i), 0 }, v[2] = { (char)('0' + i), 0 }; CHECK(value_is(db, kv_cstr(k), v)); }
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_entries, more_than_65535_in_a_block)      /* a seed's counter wrapped */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    char           key[8];
+    o.memtable_bytes = 64u << 20;
+    o.block_bytes = 4u << 20;
+    o.table_bytes = 64u << 20;
+    o.bloom_fp_rate = KV_NO_BLOOM;
+    db = must_open(&o);
+    for (uint32_t i = 0; i < 70000; i++) {
+        kvi_store_le32(key, i * 2654435761u);
+        CHECK_OK(kv_lsm_set(db, kv_bytes(key, 4), kv_bytes(NULL, 0)));
+    }
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_EQ(count_all(db), 70000);
+    for (uint32_t i = 0; i < 70000; i += 997) { kvi_store_le32(key, i * 2654435761u); CHECK_OK(kv_lsm_exists(db, kv_bytes(key, 4))); }
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    disk_free(d);
+}
+
+TEST(lsm_entries, null_arguments)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_lsm_batch  *b;
+    CHECK_STATUS(kv_lsm_get(NULL, KV_STR("a"), NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_get(db, KV_STR("a"), NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_set(NULL, KV_STR("a"), KV_STR("b")), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_view(db, KV_STR("a"), NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_scan(db, NULL, NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_count(db, NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_write(db, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_snapshot(db, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_iter_open(db, NULL, NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_locate(db, KV_STR("a"), NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_stats(db, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_checkpoint(db, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_ingest(db, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_batch_open(NULL, NULL), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_batch_set(db, NULL, 1), KV_ERR_INVALID);
+    CHECK_OK(kv_lsm_batch_set(db, NULL, 0));
+    CHECK_OK(kv_lsm_batch_get(db, NULL, 0, NULL, NULL));
+    CHECK_OK(kv_lsm_batch_open(NULL, &b));
+    CHECK_STATUS(kv_lsm_batch_put(b, kv_bytes(NULL, 1), KV_STR("x")), KV_ERR_INVALID);
+    CHECK_STATUS(kv_lsm_write(db, b), KV_ERR_INVALID);                  /* the first failure sticks */
+    kv_lsm_batch_clear(b);
+    CHECK_OK(kv_lsm_write(db, b));
+    kv_lsm_batch_close(b);
+    kv_lsm_batch_close(NULL);
+    kv_lsm_snapshot_release(db, NULL);
+    CHECK_OK(kv_lsm_close(NULL));
+    CHECK(kv_lsm_store(NULL) == NULL);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_entries, through_the_store_handle)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_store      *s = kv_lsm_store(db);
+    kv_slice       keys[3] = { KV_STR("a"), KV_STR("b"), KV_STR("zz") };
+    kv_pair        pairs[2];
+    kv_buf         values[3];
+    kv_status      statuses[3];
+    int64_t        n = 0;
+    size_t         seen = 0;
+    kv_iter       *i;
+    memset(values, 0, sizeof values);
+    pairs[0].key = keys[0]; pairs[0].value = KV_STR("1");
+    pairs[1].key = keys[1]; pairs[1].value = KV_STR("2");
+    CHECK(strcmp(kv_store_name(s), "lsm") == 0);
+    CHECK_EQ(kv_store_caps(s), KV_CAP_ORDERED | KV_CAP_DURABLE | KV_CAP_THREADS | KV_CAP_WRITE);
+    CHECK_OK(kv_batch_set(s, pairs, 2));
+    CHECK_OK(kv_batch_get(s, keys, 3, values, statuses));
+    CHECK_STATUS(statuses[1], KV_OK);
+    CHECK_STATUS(statuses[2], KV_NOT_FOUND);
+    CHECK_BYTES(kv_buf_slice(&values[1]), KV_STR("2"));
+    CHECK_OK(kv_set_int64(s, KV_STR("n"), 41));
+    CHECK_OK(kv_lsm_increment(db, KV_STR("n"), 1, &n));
+    CHECK_EQ(n, 42);
+    CHECK_OK(kv_get_int64(s, KV_STR("n"), &n));
+    CHECK_EQ(n, 42);
+    CHECK_OK(kv_scan(s, NULL, visit_count, &seen));
+    CHECK_EQ(seen, 3);
+    seen = 0;
+    CHECK_OK(kv_scan(s, NULL, visit_one, &seen));
+    CHECK_EQ(seen, 1);
+    CHECK_OK(kv_iter_open(s, NULL, &i));
+    CHECK_BYTES(kv_iter_key(i), keys[0]);
+    kv_iter_close(i);
+    CHECK_OK(kv_delete(s, keys[0]));
+    CHECK_OK(kv_delete(s, keys[0]));                                    /* also where it is missing */
+    CHECK_OK(kv_batch_delete(s, keys, 3));
+    CHECK_OK(kv_flush(s));
+    for (int k = 0; k < 3; k++) kv_buf_free(&values[k]);
+    CHECK_OK(kv_close(s));
+    disk_free(d);
+}
+
+TEST(lsm_change, insert_compare_and_increment)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    int64_t        n = -1;
+    for (int round = 0; round < 2; round++) {
+        CHECK_OK(kv_lsm_insert(db, KV_STR("i"), KV_STR("1")));
+        CHECK_STATUS(kv_lsm_insert(db, KV_STR("i"), KV_STR("2")), KV_EXISTS);
+        CHECK(value_is(db, KV_STR("i"), "1"));
+        CHECK_STATUS(kv_lsm_compare_and_set(db, KV_STR("none"), KV_STR("a"), KV_STR("b")), KV_NOT_FOUND);
+        CHECK_STATUS(kv_lsm_compare_and_set(db, KV_STR("i"), KV_STR("a"), KV_STR("b")), KV_ERR_CONFLICT);
+        CHECK_OK(kv_lsm_compare_and_set(db, KV_STR("i"), KV_STR("1"), KV_STR("b")));
+        CHECK(value_is(db, KV_STR("i"), "b"));
+        CHECK_STATUS(kv_lsm_increment(db, KV_STR("i"), 1, &n), KV_ERR_WRONG_TYPE);
+        CHECK_OK(kv_lsm_increment(db, KV_STR("c"), 5, &n));
+        CHECK_EQ(n, 5);
+        CHECK_OK(kv_lsm_increment(db, KV_STR("c"), -7, NULL));
+        CHECK_OK(kv_lsm_increment(db, KV_STR("c"), 0, &n));
+        CHECK_EQ(n, -2);
+        CHECK_OK(kv_lsm_delete(db, KV_STR("i")));
+        CHECK_OK(kv_lsm_delete(db, KV_STR("c")));
+        CHECK_OK(kv_lsm_flush(db));
+    }
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_change, delete_range_counts_what_it_deletes)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_range       r;
+    uint64_t       n = 99;
+    fill(db, 0, 1000, "v");
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    fill(db, 500, 600, "newer");
+    memset(&r, 0, sizeof r);
+    r.prefix = KV_STR("key000005");
+    CHECK_OK(kv_lsm_delete_range(db, &r, &n));
+    CHECK_EQ(n, 100);
+    CHECK_OK(kv_lsm_delete_range(db, &r, &n));
+    CHECK_EQ(n, 0);
+    memset(&r, 0, sizeof r);
+    r.reverse = true;
+    r.limit = 10;
+    CHECK_OK(kv_lsm_delete_range(db, &r, &n));
+    CHECK_EQ(n, 10);
+    CHECK(value_is(db, number_key(999), NULL));
+    CHECK(value_is(db, number_key(989), "v"));
+    CHECK_EQ(count_all(db), 890);
+    CHECK_OK(kv_lsm_delete_range(db, NULL, NULL));
+    CHECK_EQ(count_all(db), 0);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+/* ---- flush and merge ---- */
+
+TEST(lsm_compact, deleting_everything_leaves_nearly_nothing)    /* a seed dropped tombstones at the last level only */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_stats       s;
+    uint64_t       full;
+    fill(db, 0, 10000, "some value that takes room");
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_store_stats(kv_lsm_store(db), &s));
+    CHECK_EQ(s.keys, 10000);
+    CHECK_EQ(s.key_bytes, 110000);
+    CHECK_EQ(s.value_bytes, 260000);
+    full = disk_used_bytes(d);
+    for (uint64_t i = 0; i < 10000; i++) CHECK_OK(kv_lsm_delete(db, number_key(i)));
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_store_stats(kv_lsm_store(db), &s));
+    CHECK_EQ(s.keys, 0);
+    CHECK_EQ(files_with(d, ".kvt", NULL), 0);
+    CHECK(disk_used_bytes(d) < full / 10);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(files_with(d, ".kvt", NULL), 0);
+    disk_free(d);
+}
+
+TEST(lsm_compact, deleted_keys_stay_deleted_over_levels)       /* a seed's prefix scan brought them back with data in L1 and L2 */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_range       r;
+    uint64_t       n;
+    for (int round = 0; round < 6; round++) {
+        fill(db, 0, 2000, round % 2 ? "odd" : "even");
+        for (uint64_t i = 0; i < 2000; i += 3) CHECK_OK(kv_lsm_delete(db, number_key(i)));
+        while (kv_lsm_step(db) == KV_OK) {}
+    }
+    CHECK(stats_of(db).levels[2].tables > 0);
+    memset(&r, 0, sizeof r);
+    r.prefix = KV_STR("key0000");
+    CHECK_OK(kv_lsm_count(db, &r, &n));
+    CHECK_EQ(n, 2000 - 667);
+    CHECK(value_is(db, number_key(999), NULL));
+    CHECK(value_is(db, number_key(1000), "odd"));
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_compact, bounds_shorter_than_the_prefix)              /* a seed skipped tables whose largest key was shorter */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_range       r;
+    uint64_t       n;
+    CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("1")));
+    CHECK_OK(kv_lsm_set(db, KV_STR("b"), KV_STR("2")));
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_set(db, KV_STR("zzz1"), KV_STR("3")));
+    CHECK_OK(kv_lsm_set(db, KV_STR("zzz2"), KV_STR("4")));
+    CHECK_OK(kv_lsm_flush(db));
+    memset(&r, 0, sizeof r);
+    r.prefix = KV_STR("zzz");
+    CHECK_OK(kv_lsm_count(db, &r, &n));
+    CHECK_EQ(n, 2);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_compact, sorted_loads_move_without_rewriting)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_lsm_stats_t s;
+    fill(db, 0, 20000, "in order");
+    while (kv_lsm_step(db) == KV_OK) {}
+    s = stats_of(db);
+    CHECK(s.trivial_moves > 10);
+    CHECK(s.levels[1].written_bytes + s.levels[2].written_bytes + s.levels[3].written_bytes < s.levels[0].written_bytes / 4);
+    CHECK_EQ(count_all(db), 20000);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+static bool stop_soon(void *user, uint64_t done, uint64_t total) { CHECK(done <= total); return ++*(int *)user < 2; }
+static bool go_on(void *user, uint64_t done, uint64_t total) { CHECK(done <= total); ++*(int *)user; return true; }
+TEST(lsm_compact, progress_can_stop_it)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    int            calls = 0;
+    static char    value[2000];
+    o.memtable_bytes = 1u << 20;
+    o.table_bytes = 1u << 20;
+    o.l0_trigger = 100;
+    o.l1_bytes = 100u << 20;
+    db = must_open(&o);
+    for (uint64_t i = 0; i < 4000; i++) { memset(value, (int)i, sizeof value); CHECK_OK(kv_lsm_set(db, number_key(i * 7919 % 4001), kv_bytes(value, sizeof value))); }
+    CHECK_STATUS(kv_lsm_compact(db, NULL, stop_soon, &calls), KV_END);
+    CHECK_EQ(calls, 2);
+    CHECK_EQ(count_all(db), 4000);
+    calls = 0;
+    CHECK_OK(kv_lsm_compact(db, NULL, go_on, &calls));
+    CHECK(calls >= 4);
+    CHECK_EQ(count_all(db), 4000);
+    CHECK_EQ(stats_of(db).levels[0].tables, 0);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_compact, tiered_style_keeps_several_runs)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    kv_lsm_stats_t tiered, leveled;
+    o.style = KV_LSM_TIERED;
+    db = must_open(&o);
+    for (int i = 0; i < 40; i++) for (uint64_t k = 0; k < 300; k++) CHECK_OK(kv_lsm_set(db, number_key(k * 7919 % 5003), KV_STR("tiered")));
+    while (kv_lsm_step(db) == KV_OK) {}
+    tiered = stats_of(db);
+    CHECK(tiered.levels[1].tables > 0);
+    CHECK_OK(kv_lsm_close(db));
+    o.style = KV_LSM_LEVELED;                       /* and the other style takes it over */
+    db = must_open(&o);
+    while (kv_lsm_step(db) == KV_OK) {}
+    leveled = stats_of(db);
+    CHECK(leveled.levels[0].tables < 4);
+    CHECK_EQ(count_all(db), 300);
+    CHECK(value_is(db, number_key(7919 % 5003), "tiered"));
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_step, is_bounded)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    size_t         steps = 0;
+    uint64_t       before, most = 0;
+    o.memtable_bytes = 256u << 10;
+    db = must_open(&o);
+    CHECK_STATUS(kv_lsm_step(db), KV_END);
+    fill(db, 0, 6000, "some value");
+    (void)kv_lsm_sync(db);
+    before = disk_op_count(d);
+    while (kv_lsm_step(db) == KV_OK) {
+        uint64_t now = disk_op_count(d);
+        if (now - before > most) most = now - before;
+        before = now;
+        steps++;
+    }
+    CHECK(steps > 20);
+    CHECK(most <= 16);                              /* operations of the disk in one step */
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+/* ---- snapshots and cursors ---- */
+
+TEST(lsm_snapshot, sees_what_was_through_flush_and_merge)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_snapshot   *s1, *s2;
+    kv_buf         v;
+    kv_iter       *i;
+    uint64_t       n = 0;
+    memset(&v, 0, sizeof v);
+    fill(db, 0, 500, "one");
+    CHECK_OK(kv_lsm_snapshot(db, &s1));
+    fill(db, 0, 500, "two");
+    CHECK_OK(kv_lsm_snapshot(db, &s2));
+    for (uint64_t k = 0; k < 500; k++) CHECK_OK(kv_lsm_delete(db, number_key(k)));
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_EQ(count_all(db), 0);
+    CHECK_OK(kv_lsm_get_at(db, s1, number_key(77), &v));
+    CHECK_BYTES(kv_buf_slice(&v), KV_STR("one"));
+    CHECK_OK(kv_lsm_get_at(db, s2, number_key(77), &v));
+    CHECK_BYTES(kv_buf_slice(&v), KV_STR("two"));
+    CHECK_STATUS(kv_lsm_get_at(db, NULL, number_key(77), &v), KV_NOT_FOUND);
+    CHECK_OK(kv_lsm_iter_open(db, s1, NULL, &i));
+    for (; kv_iter_valid(i); kv_iter_next(i)) { n++; CHECK_BYTES(kv_iter_value(i), KV_STR("one")); }
+    CHECK_EQ(n, 500);
+    for (kv_iter_last(i); kv_iter_valid(i); kv_iter_prev(i)) { n--; CHECK_BYTES(kv_iter_value(i), KV_STR("one")); }
+    CHECK_EQ(n, 0);
+    kv_iter_close(i);
+    kv_lsm_snapshot_release(db, s1);
+    CHECK_OK(kv_lsm_get_at(db, s2, number_key(400), &v));
+    kv_lsm_snapshot_release(db, s2);
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_EQ(files_with(d, ".kvt", NULL), 0);
+    kv_buf_free(&v);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_snapshot, many_versions_of_one_key_span_blocks)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_snapshot   *s[60];
+    kv_buf         v;
+    char           value[100];
+    memset(&v, 0, sizeof v);
+    memset(value, '.', sizeof value);
+    for (int k = 0; k < 60; k++) {
+        value[0] = (char)('A' + k);
+        CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("before")));
+        CHECK_OK(kv_lsm_set(db, KV_STR("hot"), kv_bytes(value, sizeof value)));
+        CHECK_OK(kv_lsm_set(db, KV_STR("z"), KV_STR("behind")));
+        CHECK_OK(kv_lsm_snapshot(db, &s[k]));
+    }
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    for (int k = 0; k < 60; k++) {
+        kv_iter *i;
+        int      n = 0;
+        value[0] = (char)('A' + k);
+        CHECK_OK(kv_lsm_get_at(db, s[k], KV_STR("hot"), &v));
+        CHECK_BYTES(kv_buf_slice(&v), kv_bytes(value, sizeof value));
+        CHECK_OK(kv_lsm_iter_open(db, s[k], NULL, &i));
+        kv_iter_next(i);
+        CHECK_BYTES(kv_iter_value(i), kv_bytes(value, sizeof value));
+        for (kv_iter_last(i); kv_iter_valid(i); kv_iter_prev(i)) n++;
+        CHECK_EQ(n, 3);
+        kv_iter_close(i);
+    }
+    for (int k = 0; k < 60; k++) kv_lsm_snapshot_release(db, s[k]);
+    kv_buf_free(&v);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+/* ---- durability, in small; the crash tests do it in large ---- */
+
+static void cut_and_count(disk *d, kv_lsm_options o, disk_mode mode, uint64_t least, uint64_t most)
+{
+    test_rng rng = test_rng_new();
+    disk    *image = disk_crash(d, mode, &rng);
+    kv_lsm  *db = NULL;
+    uint64_t n;
+    o.io = disk_io(image);
+    if (CHECK_OK(kv_lsm_open("db", &o, &db))) {
+        n = count_all(db);
+        CHECK(n >= least);
+        CHECK(n <= most);
+        CHECK_OK(kv_lsm_close(db));
+    }
+    disk_free(image);
+}
+
+TEST(lsm_durable, synced_writes_survive_a_power_cut)           /* a seed lost 2,256 of 3,000 fsynced puts */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    o.sync = KV_SYNC_WRITE;
+    db = must_open(&o);
+    fill(db, 0, 3000, "synced");
+    cut_and_count(d, o, DISK_DURABLE, 3000, 3000);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+TEST(lsm_durable, nothing_acknowledged_is_in_user_memory)      /* a seed kept 32 KB there and called it durable */
+{
+    for (int sync = KV_SYNC_NONE; sync <= KV_SYNC_WRITE; sync++) {
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db;
+        o.sync = (kv_sync)sync;
+        db = must_open(&o);
+        fill(db, 0, 100, "acknowledged");
+        cut_and_count(d, o, DISK_KEEP_ALL, 100, 100);
+        CHECK_OK(kv_lsm_close(db));
+        disk_free(d);
+    }
+}
+TEST(lsm_durable, batches_sync_themselves_and_singles_soon)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    kv_lsm_batch  *b;
+    CHECK_OK(kv_lsm_batch_open(NULL, &b));
+    for (uint64_t i = 0; i < 50; i++) CHECK_OK(kv_lsm_batch_put(b, number_key(i), KV_STR("batch")));
+    CHECK_EQ(kv_lsm_batch_count(b), 50);
+    CHECK_OK(kv_lsm_write(db, b));
+    kv_lsm_batch_close(b);
+    cut_and_count(d, o, DISK_DURABLE, 50, 50);
+    fill(db, 50, 60, "single");
+    CHECK_OK(kv_lsm_step(db));                                  /* without a thread: the next step */
+    cut_and_count(d, o, DISK_DURABLE, 60, 60);
+    fill(db, 60, 70, "single");
+    CHECK_OK(kv_lsm_sync(db));
+    cut_and_count(d, o, DISK_DURABLE, 70, 70);
+    CHECK_OK(kv_lsm_close(db));
+
+    o.no_background = false;                                    /* with one: 100 ms */
+    db = must_open(&o);
+    fill(db, 70, 80, "single");
+    for (int waits = 0; waits < 100 && stats_of(db).syncs < 1 + stats_of(db).syncs / 2; waits++) kvi_sleep_ms(1);
+    kvi_sleep_ms(300);
+    cut_and_count(d, o, DISK_DURABLE, 80, 80);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+TEST(lsm_durable, a_flush_keeps_the_log_of_the_live_memtable)  /* a seed cut it: 5 fsynced writes, 0 recovered */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    o.sync = KV_SYNC_WRITE;
+    db = must_open(&o);
+    fill(db, 0, 150, "some value that fills the memtable up until it is frozen and flushed");
+    fill(db, 1000, 1005, "live");
+    while (kv_lsm_step(db) == KV_OK) {}
+    cut_and_count(d, o, DISK_DURABLE, 155, 155);
+    cut_and_count(d, o, DISK_KEEP_ALL, 155, 155);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+TEST(lsm_durable, a_batch_is_whole_or_not_there)               /* a seed tore them */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    disk          *image, *cursor;
+    test_rng       rng = test_rng_new();
+    kv_lsm_batch  *b;
+    o.sync = KV_SYNC_NONE;
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_batch_open(NULL, &b));
+    for (uint64_t i = 0; i < 200; i++) CHECK_OK(kv_lsm_batch_put(b, number_key(i), KV_STR("all of it")));
+    CHECK_OK(kv_lsm_write(db, b));
+    kv_lsm_batch_close(b);
+    cursor = disk_begin(d);
+    for (size_t k = 0; k <= disk_op_count(d); k++) {
+        disk_advance(cursor, d, k);
+        for (int mode = 0; mode < DISK_MODES; mode++) {
+            kv_lsm  *again;
+            uint64_t n;
+            image = disk_crash(cursor, (disk_mode)mode, &rng);
+            o.io = disk_io(image);
+            if (CHECK_OK(kv_lsm_open("db", &o, &again))) {
+                n = count_all(again);
+                CHECK(n == 0 || n == 200);
+                CHECK_OK(kv_lsm_close(again));
+            }
+            disk_free(image);
+        }
+    }
+    disk_free(cursor);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+/* ---- failing disks ---- */
+
+TEST(lsm_fail, a_failed_sync_is_final)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    o.sync = KV_SYNC_WRITE;
+    db = must_open(&o);
+    fill(db, 0, 10, "good");
+    disk_fail_at(d, DISK_CALL_SYNC, 1, 1, DISK_FAULT_SYNC_DROPS);
+    CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), KV_STR("y")), KV_ERR_IO);
+    disk_fail_at(d, 0, 0, 0, DISK_FAULT_IO);
+    CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), KV_STR("y")), KV_ERR_READ_ONLY);
+    CHECK(strstr(kv_last_error(kv_lsm_store(db)), "sync") != NULL);
+    CHECK(value_is(db, KV_STR("x"), NULL));
+    CHECK(value_is(db, number_key(3), "good"));
+    CHECK_STATUS(kv_lsm_resume(db), KV_ERR_READ_ONLY);
+    CHECK(stats_of(db).read_only);
+    CHECK(!stats_of(db).resumable);
+    CHECK(kv_lsm_close(db) < 0);
+    db = must_open(&o);                             /* the write that failed may be there, or not */
+    CHECK(count_all(db) == 10 || count_all(db) == 11);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(disk_violations(d), 0);
+    disk_free(d);
+}
+TEST(lsm_fail, a_full_disk_reads_and_resumes)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    uint64_t       n = 0;
+    kv_status      s = KV_OK;
+    d->capacity_bytes = 60000;
+    while (s == KV_OK && n < 10000) { s = kv_lsm_set(db, number_key(n), KV_STR("a value until the disk is full")); if (s == KV_OK) n++; }
+    CHECK_STATUS(s, KV_ERR_NO_SPACE);
+    CHECK_EQ(count_all(db), n);
+    CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), KV_STR("y")), KV_ERR_READ_ONLY);
+    CHECK(stats_of(db).resumable);
+    CHECK(kv_lsm_resume(db) < 0);                                       /* still full */
+    CHECK_EQ(count_all(db), n);
+    d->capacity_bytes = 0;
+    CHECK_OK(kv_lsm_resume(db));
+    CHECK_OK(kv_lsm_resume(db));                                        /* nothing to leave any more */
+    CHECK_OK(kv_lsm_set(db, KV_STR("x"), KV_STR("y")));
+    CHECK_EQ(count_all(db), n + 1);
+    CHECK_OK(kv_lsm_close(db));
+    db = must_open(&o);
+    CHECK_EQ(count_all(db), n + 1);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    CHECK_EQ(disk_violations(d), 0);
+    disk_free(d);
+}
+TEST(lsm_fail, a_bad_block_is_an_error_and_stops_the_merge)    /* seeds took it for the end of the table, and lost the rest */
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    char           path[256];
+    size_t         tables;
+    kv_buf         v;
+    uint64_t       n, errors = 0;
+    memset(&v, 0, sizeof v);
+    o.cache_bytes = KV_NONE;
+    db = must_open(&o);
+    fill(db, 0, 2000, "value");
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    tables = files_with(d, ".kvt", path);
+    CHECK(tables > 3);
+    disk_file_open(d, path, 1000, 1)[0] ^= 16;
+    CHECK_STATUS(kv_lsm_count(db, NULL, &n), KV_ERR_CORRUPT);
+    for (uint64_t i = 0; i < 2000; i++) {
+        kv_status s = kv_lsm_get(db, number_key(i), &v);
+        if (s == KV_ERR_CORRUPT) errors++;
+        else CHECK_OK(s);
+    }
+    CHECK(errors > 0 && errors < 100);
+    CHECK(strstr(kv_last_error(kv_lsm_store(db)), ".kvt") != NULL);
+    CHECK_STATUS(kv_lsm_compact(db, NULL, NULL, NULL), KV_ERR_CORRUPT);
+    CHECK_EQ(files_with(d, ".kvt", NULL), tables);                      /* its inputs stay */
+    disk_file_open(d, path, 1000, 1)[0] ^= 16;
+    CHECK_EQ(count_all(db), 2000);
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    kv_buf_free(&v);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+/* ---- damage at rest, check and repair ---- */
+
+typedef struct told { int errors, remarks; char all[20000]; } told;
+static void tell(void *user, kv_status s, const char *text)
+{
+    told *t = (told *)user;
+    if (s < 0) t->errors++; else t->remarks++;
+    if (strlen(t->all) + strlen(text) + 2 < sizeof t->all) { strcat(t->all, text); strcat(t->all, "\n"); }
+}
+
+TEST(lsm_check, names_file_and_block)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    char           path[256];
+    static told    t;
+    fill(db, 0, 3000, "value");
+    CHECK_STATUS(kv_lsm_check("db", &o, NULL, NULL), KV_ERR_BUSY);
+    CHECK_OK(kv_lsm_close(db));
+    memset(&t, 0, sizeof t);
+    CHECK_OK(kv_lsm_check("db", &o, tell, &t));
+    CHECK_EQ(t.errors, 0);
+    CHECK(files_with(d, ".kvt", path) > 0);
+    disk_file_open(d, path, 700, 1)[0] ^= 1;
+    CHECK_STATUS(kv_lsm_check("db", &o, tell, &t), KV_ERR_CORRUPT);
+    CHECK(t.errors >= 1);
+    CHECK(strstr(t.all, strrchr(path, '/') + 1) != NULL);
+    CHECK(strstr(t.all, " at ") != NULL);
+    disk_free(d);
+}
+
+TEST(lsm_repair, without_manifest_nothing_is_lost)             /* a seed's repair deleted everything */
+{
+    for (int what = 0; what < 3; what++) {
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db = must_open(&o);
+        test_model     model;
+        test_rng       rng = test_rng_new();
+        char           path[256];
+        disk          *image;
+        static told    t;
+        memset(&model, 0, sizeof model);
+        memset(&t, 0, sizeof t);
+        for (int i = 0; i < 6000; i++) {
+            kv_slice key = number_key(test_below(&rng, 1500));
+            if (test_one_in(&rng, 4)) { CHECK_OK(kv_lsm_delete(db, key)); test_model_delete(&model, key); }
+            else { char v[20]; snprintf(v, sizeof v, "%d", i); CHECK_OK(kv_lsm_set(db, key, kv_cstr(v))); test_model_set(&model, key, kv_cstr(v)); }
+            if (i % 50 == 0) (void)kv_lsm_step(db);
+        }
+        image = disk_crash(d, DISK_KEEP_ALL, &rng);
+        o.io = disk_io(image);
+        if (what != 1) disk_file_remove(image, "db/CURRENT");
+        if (what != 0) { CHECK(files_with(image, "MANIFEST", path) > 0); disk_file_remove(image, path); }
+        { kv_lsm *broken; CHECK_STATUS(kv_lsm_open("db", &o, &broken), KV_ERR_CORRUPT); }
+        if (!CHECK_OK(kv_lsm_repair("db", &o, tell, &t))) fprintf(stderr, "%s", t.all);
+        { kv_lsm *again = must_open(&o); CHECK_EQ(count_all(again), model.count);
+          for (size_t i = 0; i < model.count; i++) value_is(again, test_entry_key(&model.entries[i]), model.entries[i].value);
+          CHECK_OK(kv_lsm_close(again)); }
+        CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+        CHECK_OK(kv_lsm_repair("db", &o, NULL, NULL));                  /* repeating it changes nothing */
+        test_model_free(&model);
+        CHECK_OK(kv_lsm_close(db));
+        disk_free(image);
+        disk_free(d);
+    }
+}
+
+TEST(lsm_repair, one_bad_block_costs_that_block)
+{
+    for (int manifest = 0; manifest < 2; manifest++) {
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db = must_open(&o);
+        char           path[256];
+        static told    t;
+        uint64_t       n;
+        memset(&t, 0, sizeof t);
+        fill(db, 0, 3000, "value");
+        CHECK_OK(kv_lsm_close(db));
+        CHECK(files_with(d, ".kvt", path) > 1);
+        disk_file_open(d, path, 700, 1)[0] ^= 1;
+        if (!manifest) { disk_file_remove(d, "db/CURRENT"); while (files_with(d, "MANIFEST", path)) disk_file_remove(d, path); }
+        CHECK_OK(kv_lsm_repair("db", &o, tell, &t));
+        CHECK(t.errors >= 1);
+        db = must_open(&o);
+        n = count_all(db);
+        CHECK(n < 3000 && n > 2900);
+        CHECK_OK(kv_lsm_close(db));
+        { char kept[8][256]; CHECK_EQ(disk_files(d, "db/lost", kept, 8), 1); }     /* the damaged file is kept */
+        CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+        disk_free(d);
+    }
+}
+
+TEST(lsm_repair, index_filter_and_footer_cost_nothing)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    char           path[256];
+    size_t         size;
+    fill(db, 0, 3000, "value");
+    CHECK_OK(kv_lsm_close(db));
+    CHECK(files_with(d, ".kvt", path) > 1);
+    size = disk_file(d, path)->size;
+    disk_file_open(d, path, size - 10, 1)[0] ^= 1;
+    CHECK_OK(kv_lsm_repair("db", &o, NULL, NULL));
+    db = must_open(&o);
+    CHECK_EQ(count_all(db), 3000);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_format, a_newer_one_is_refused)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    char           path[256], *header;
+    fill(db, 0, 10, "value");
+    CHECK_OK(kv_lsm_close(db));
+    CHECK(files_with(d, "MANIFEST", path) == 1);
+    header = disk_file_open(d, path, 0, 64);
+    kvi_store_le32(header + 8, KVI_LSM_FORMAT + 1);
+    kvi_store_le64(header + 56, kvi_hash(header, 56, 0));
+    CHECK_STATUS(kv_lsm_open("db", &o, &db), KV_ERR_VERSION);
+    disk_free(d);
+}
+
+TEST(lsm_files, unknown_ones_are_left_alone)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    disk_file_set(d, "db/notes.txt", "mine", 4);
+    disk_file_set(d, "db/12.log", "not a name of ours", 18);
+    fill(db, 0, 3000, "value");
+    CHECK_OK(kv_lsm_close(db));
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_close(db));
+    CHECK(disk_file(d, "db/notes.txt") != NULL);
+    CHECK(disk_file(d, "db/12.log") != NULL);
+    CHECK_EQ(files_with(d, "MANIFEST", NULL), 1);
+    CHECK_EQ(files_with(d, ".log", NULL), 2);
+    disk_free(d);
+}
+
+/* ---- checkpoint, ingest, locate ---- */
+
+TEST(lsm_checkpoint, opens_by_itself_and_stays_as_it_was)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o), *copy;
+    fill(db, 0, 2000, "then");
+    CHECK_OK(kv_lsm_checkpoint(db, "copy"));
+    CHECK_STATUS(kv_lsm_checkpoint(db, "copy"), KV_EXISTS);
+    fill(db, 0, 3000, "now");
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_open("copy", &o, &copy));
+    CHECK_EQ(count_all(copy), 2000);
+    CHECK(value_is(copy, number_key(1234), "then"));
+    fill(copy, 2000, 2100, "of its own");
+    CHECK_OK(kv_lsm_close(copy));
+    CHECK_EQ(count_all(db), 3000);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_check("copy", &o, NULL, NULL));
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    disk_free(d);
+}
+
+TEST(lsm_ingest, is_newer_and_all_at_once)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d), o2 = small(d);
+    kv_lsm        *db = must_open(&o), *from;
+    kv_iter       *i;
+    kv_range       back;
+    kv_snapshot   *before;
+    kv_buf         v;
+    memset(&v, 0, sizeof v);
+    memset(&back, 0, sizeof back);
+    CHECK_OK(kv_lsm_open("from", &o2, &from));
+    fill(from, 500, 2500, "ingested");
+    fill(db, 0, 1000, "old");
+    CHECK_OK(kv_lsm_snapshot(db, &before));
+    CHECK_OK(kv_lsm_iter_open(from, NULL, NULL, &i));
+    CHECK_OK(kv_lsm_ingest(db, i));
+    CHECK_EQ(count_all(db), 2500);
+    CHECK(value_is(db, number_key(499), "old"));
+    CHECK(value_is(db, number_key(500), "ingested"));
+    CHECK_OK(kv_lsm_get_at(db, before, number_key(500), &v));
+    CHECK_BYTES(kv_buf_slice(&v), KV_STR("old"));
+    kv_lsm_snapshot_release(db, before);
+    fill(db, 600, 601, "newest");
+    CHECK(value_is(db, number_key(600), "newest"));
+    CHECK_OK(kv_lsm_ingest(db, i));                                     /* from its first entry again */
+    CHECK(value_is(db, number_key(600), "ingested"));
+    kv_iter_close(i);
+    back.reverse = true;
+    CHECK_OK(kv_lsm_iter_open(from, NULL, &back, &i));
+    CHECK_STATUS(kv_lsm_ingest(db, i), KV_ERR_ORDER);
+    kv_iter_close(i);
+    back.reverse = false;
+    back.prefix = KV_STR("nothing");
+    CHECK_OK(kv_lsm_iter_open(from, NULL, &back, &i));
+    CHECK_OK(kv_lsm_ingest(db, i));
+    kv_iter_close(i);
+    CHECK_OK(kv_lsm_close(from));
+    CHECK_OK(kv_lsm_close(db));
+    db = must_open(&o);
+    CHECK_EQ(count_all(db), 2500);
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_EQ(count_all(db), 2500);
+    kv_buf_free(&v);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    disk_free(d);
+}
+
+TEST(lsm_locate, memtable_or_level)
+{
+    disk           *d = disk_new();
+    kv_lsm_options  o = small(d);
+    kv_lsm         *db = must_open(&o);
+    kv_lsm_location where;
+    CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("1")));
+    CHECK_OK(kv_lsm_locate(db, KV_STR("a"), &where));
+    CHECK(where.memtable);
+    CHECK_EQ(where.level, -1);
+    CHECK_OK(kv_lsm_flush(db));
+    CHECK_OK(kv_lsm_locate(db, KV_STR("a"), &where));
+    CHECK(!where.memtable);
+    CHECK_EQ(where.level, 0);
+    CHECK(where.table > 0);
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_locate(db, KV_STR("a"), &where));
+    CHECK_EQ(where.level, 1);
+    CHECK_OK(kv_lsm_delete(db, KV_STR("a")));
+    CHECK_STATUS(kv_lsm_locate(db, KV_STR("a"), &where), KV_NOT_FOUND);
+    CHECK_STATUS(kv_lsm_locate(db, KV_STR("b"), &where), KV_NOT_FOUND);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+/* ---- real files ---- */
+
+static void remove_store(const char *path)
+{
+    char command[400];
+    snprintf(command, sizeof command, "rm -rf '%s'", path);
+    if (system(command) != 0) fprintf(stderr, "cannot remove %s\n", path);
+}
+TEST(lsm_files, modes_names_and_a_second_opener)
+{
+    char        path[] = "/tmp/kv_lsm_unit_XXXXXX", file[300];
+    struct stat info;
+    kv_lsm     *db, *other;
+    kv_lsm_options o;
+    memset(&o, 0, sizeof o);
+    o.error_text = open_text;
+    o.error_text_size = sizeof open_text;
+    if (!CHECK(mkdtemp(path) != NULL)) return;
+    snprintf(file, sizeof file, "%s/store", path);
+    CHECK_OK(kv_lsm_open(file, &o, &db));
+    CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("b")));
+    CHECK_EQ(stat(file, &info), 0);
+    CHECK_EQ(info.st_mode & 0777, 0700);
+    snprintf(file, sizeof file, "%s/store/CURRENT", path);
+    CHECK_EQ(stat(file, &info), 0);
+    CHECK_EQ(info.st_mode & 0777, 0600);
+    snprintf(file, sizeof file, "%s/store", path);
+    CHECK_STATUS(kv_lsm_open(file, &o, &other), KV_ERR_BUSY);
+    { char pid[30]; snprintf(pid, sizeof pid, "%d", (int)getpid()); CHECK(strstr(open_text, pid) != NULL); }
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_open(file, &o, &db));
+    CHECK(value_is(db, KV_STR("a"), "b"));
+    CHECK_OK(kv_lsm_close(db));
+    remove_store(path);
+}
+TEST(lsm_fork, the_child_is_refused)
+{
+    char    path[] = "/tmp/kv_lsm_unit_XXXXXX", file[300];
+    kv_lsm *db;
+    pid_t   child;
+    int     result = 1;
+    if (!CHECK(mkdtemp(path) != NULL)) return;
+    snprintf(file, sizeof file, "%s/store", path);
+    CHECK_OK(kv_lsm_open(file, NULL, &db));
+    CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("b")));
+    child = fork();
+    if (child == 0) {
+        kv_buf v;
+        bool   ok;
+        memset(&v, 0, sizeof v);
+        ok = kv_lsm_set(db, KV_STR("x"), KV_STR("y")) == KV_ERR_INVALID && kv_lsm_get(db, KV_STR("a"), &v) == KV_ERR_INVALID
+          && kv_lsm_flush(db) == KV_ERR_INVALID && kv_lsm_sync(db) == KV_ERR_INVALID;
+        ok = kv_lsm_close(db) == KV_OK && ok;
+        _exit(ok ? 0 : 1);
+    }
+    CHECK(waitpid(child, &result, 0) == child);
+    CHECK_EQ(result, 0);
+    CHECK_OK(kv_lsm_set(db, KV_STR("c"), KV_STR("d")));
+    { kv_lsm *other; CHECK_STATUS(kv_lsm_open(file, NULL, &other), KV_ERR_BUSY); }     /* the lock is still ours */
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_open(file, NULL, &db));
+    CHECK(value_is(db, KV_STR("c"), "d"));
+    CHECK_OK(kv_lsm_close(db));
+    remove_store(path);
+}
+
+TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
+{
+    size_t points = 0;
+    for (int after = 0; after < 2; after++)
+        for (size_t at = 1;; at += after ? 7 : 3) {
+            test_memory    m;
+            disk          *d = disk_new();
+            kv_lsm_options o = small(d);
+            kv_lsm        *db = NULL;
+            uint64_t       acknowledged = 0, n;
+            kv_iter       *i = NULL;
+            d->recording = false;
+            memset(&m, 0, sizeof m);
+            m.fail_at = at;
+            m.fail_after = after == 1;
+            o.allocator = test_allocator(&m);
+            o.memtable_bytes = 4096;
+            if (kv_lsm_open("db", &o, &db) == KV_OK) {
+                for (uint64_t k = 0; k < 200; k++) {
+                    if (kv_lsm_set(db, number_key(acknowledged), KV_STR("some value or other, to fill memtables")) == KV_OK) acknowledged++;
+                    if (k % 20 == 0) (void)kv_lsm_step(db);
+                    if (k == 100 && kv_lsm_iter_open(db, NULL, NULL, &i) == KV_OK) { while (kv_iter_valid(i)) kv_iter_next(i); kv_iter_close(i); }
+                }
+                (void)kv_lsm_compact(db, NULL, NULL, NULL);
+                m.fail_at = 0;
+                m.fail_after = false;
+                CHECK(!stats_of(db).read_only);
+                if (!CHECK_EQ(count_all(db), acknowledged)) fprintf(stderr, "allocation %zu\n", at);
+                CHECK_OK(kv_lsm_set(db, KV_STR("zz"), KV_STR("y")));
+                CHECK_OK(kv_lsm_close(db));
+            }
+            m.fail_at = 0;
+            CHECK_EQ(m.live_blocks, 0);
+            CHECK_OK(kv_lsm_open("db", &o, &db));
+            if (db) { n = count_all(db); CHECK(n >= acknowledged); CHECK_OK(kv_lsm_close(db)); }
+            CHECK_EQ(m.live_blocks, 0);
+            disk_free(d);
+            points++;
+            if (!m.failed || test_failed_checks) break;
+        }
+    printf("lsm_memory: points=%zu\n", points);
+}
+
+TEST_MAIN()
