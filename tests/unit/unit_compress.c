@@ -409,7 +409,7 @@ TEST(compress, size_max_is_refused_before_memory_is_asked_for)
 /* ---- golden values of format 0: every later version reads them ---- */
 
 typedef struct golden { const char *name, *hex; } golden;
-#include "compress_golden.h"
+#include "../compress_golden.h"
 
 static size_t from_hex(const char *hex, uint8_t *out)
 {
