@@ -655,7 +655,6 @@ extern int     ftruncate(int fd, off_t size);
 #endif
 #if KVI_OS_POSIX && defined(__GLIBC__) && !defined(__cplusplus) && !defined(__USE_MISC)
 extern int     madvise(void *address, size_t size, int advice);
-extern int     posix_memalign(void **memory, size_t alignment, size_t size);
 #endif
 #if KVI_OS_WASI && !defined(__cplusplus) && defined(__STRICT_ANSI__)
 extern int     clock_gettime(clockid_t clock, struct timespec *now);
@@ -1196,21 +1195,58 @@ KVI_PRIVATE void *kvi_alloc_zero(const kv_allocator *a, size_t size)
     if (memory) memset(memory, 0, size);
     return memory;
 }
-/* A large block that is read in no order: where the allocator is malloc, it lies on large pages if the
-   system has them. Freed by kvi_free like any other. */
+/* A large block that is read in no order, so that it should lie on large pages if the system has them.
+   Where the allocator is malloc, blocks of at least one large page are mapped by themselves: what malloc
+   hands out again has small pages already. Freed by kvi_free_huge, with the same size. */
 #define KVI_HUGE_PAGE ((size_t)2 << 20)
+#if KVI_OS_POSIX && !defined(KV_NO_MALLOC) && (defined(MAP_ANONYMOUS) || defined(__linux__) || defined(MAP_ANON))
+#define KVI_MAP_HUGE 1
+#if defined(MAP_ANONYMOUS)
+#define KVI_MAP_ANONYMOUS MAP_ANONYMOUS
+#elif defined(MAP_ANON)
+#define KVI_MAP_ANONYMOUS MAP_ANON
+#else
+#define KVI_MAP_ANONYMOUS 0x20      /* hidden by -std=c99, and as fixed as an ABI can be */
+#endif
+#else
+#define KVI_MAP_HUGE 0
+#endif
+#if KVI_MAP_HUGE
+KVI_PRIVATE void *kvi_map_huge(size_t size)     /* one page more, and then its ends cut off, so that it begins at a multiple */
+{
+    size_t   whole = size + KVI_HUGE_PAGE, before;
+    uint8_t *start;
+    void    *memory;
+    if (whole < size) return NULL;
+    memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | KVI_MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return NULL;
+    start = (uint8_t *)memory;
+    before = (KVI_HUGE_PAGE - ((uintptr_t)start & (KVI_HUGE_PAGE - 1))) & (KVI_HUGE_PAGE - 1);
+    if (before) (void)munmap(memory, before);
+    if (before < KVI_HUGE_PAGE) (void)munmap(start + before + size, KVI_HUGE_PAGE - before);
+    kvi_advise_huge(start + before, size);
+    return start + before;
+}
+#endif
+KVI_INLINE bool kvi_is_huge(const kv_allocator *a, size_t size) { return KVI_MAP_HUGE && (!a || !a->resize) && size >= KVI_HUGE_PAGE && size % KVI_HUGE_PAGE == 0; }
 KVI_PRIVATE void *kvi_alloc_huge(const kv_allocator *a, size_t size)
 {
-    void *memory = NULL;
-#if KVI_OS_POSIX && !defined(KV_NO_MALLOC)
-    if ((!a || !a->resize) && size >= KVI_HUGE_PAGE) {
-        if (posix_memalign(&memory, KVI_HUGE_PAGE, size) != 0) return NULL;
-    } else
+    void *memory;
+#if KVI_MAP_HUGE
+    if (kvi_is_huge(a, size)) return kvi_map_huge(size);
 #endif
     memory = kvi_alloc(a, size);
     if (memory && size >= KVI_HUGE_PAGE) kvi_advise_huge(memory, size);
     return memory;
 }
+KVI_PRIVATE void kvi_free_huge(const kv_allocator *a, void *memory, size_t size)
+{
+#if KVI_MAP_HUGE
+    if (kvi_is_huge(a, size)) { if (memory) (void)munmap(memory, size); return; }
+#endif
+    kvi_free(a, memory, size);
+}
+
 KVI_PRIVATE kv_allocator kvi_allocator_or_default(const kv_allocator *a)
 {
     kv_allocator none = { NULL, NULL };

@@ -243,6 +243,13 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_DEFINE KVI_DEFINE
 #endif
 
+/* Everything that a function calls becomes part of it, the hash too. */
+#if defined(__GNUC__) || defined(__clang__)
+#define KVI_MEM_FLATTEN __attribute__((flatten))
+#else
+#define KVI_MEM_FLATTEN
+#endif
+
 #define KVI_MEM_SLOTS          12u          /* entries of a bucket */
 #define KVI_MEM_ALL_SLOTS      0xFFFu
 #define KVI_MEM_SEGMENT        64u          /* buckets of a full-grown segment */
@@ -325,8 +332,10 @@ typedef struct kvi_mem_bucket {
 typedef struct kvi_mem_directory {
     struct kvi_mem_directory *retired;      /* the one that this one replaced */
     size_t   bytes;
+    uint32_t shift;                         /* 63 - depth */
     uint32_t depth;
     uint32_t mask;                          /* buckets of a segment - 1 */
+    uint32_t unused;
 } kvi_mem_directory;                        /* and then the pointers */
 
 typedef struct kvi_mem_chunk { uint16_t used, live; uint8_t size_log2, unused[3]; } kvi_mem_chunk;   /* granules; size_log2 0: no chunk has this number */
@@ -399,9 +408,11 @@ struct kv_mem {
     uint64_t        seed;
     size_t          limit;                  /* bytes; SIZE_MAX: none */
     uint32_t        shard_bits, shard_count;
+    uint32_t        shard_shift;            /* 63 - shard_bits */
     bool            concurrent;             /* else: one thread */
     bool            limited;                /* has a memory limit; pieces come from the allocator and go back to it */
     bool            optimistic;             /* concurrent and not limited: readers take no lock */
+    bool            direct;                 /* neither concurrent nor limited */
     bool            loading;                /* nothing may move or vanish: see kvi_mem_load_begin */
     kvi_mem_shard  *shards;
     kvi_mem_stripe *stripes;
@@ -447,8 +458,8 @@ KVI_INLINE uint8_t *kvi_mem_large_bytes(const kvi_mem_large *large) { return (ui
 /* Where in its shard a hash lies: its bits below those that chose the shard, left-aligned. The
    directory is indexed by the top ones. */
 KVI_INLINE uint64_t kvi_mem_position(const kv_mem *m, uint64_t hash) { return hash << m->shard_bits; }
-KVI_INLINE size_t kvi_mem_directory_index(const kvi_mem_directory *d, uint64_t position) { return (size_t)(position >> 1 >> (63 - d->depth)); }
-KVI_INLINE kvi_mem_shard *kvi_mem_shard_of(const kv_mem *m, uint64_t hash) { return m->shards + (m->shard_bits ? hash >> (64 - m->shard_bits) : 0); }
+KVI_INLINE size_t kvi_mem_directory_index(const kvi_mem_directory *d, uint64_t position) { return (size_t)(position >> 1 >> d->shift); }
+KVI_INLINE kvi_mem_shard *kvi_mem_shard_of(const kv_mem *m, uint64_t hash) { return m->shards + (hash >> 1 >> m->shard_shift); }
 KVI_INLINE uint8_t kvi_mem_tag(uint64_t hash) { return (uint8_t)hash ? (uint8_t)hash : 1; }
 KVI_INLINE uint32_t kvi_mem_home(uint64_t hash) { return (uint32_t)(hash >> 8) & (KVI_MEM_SEGMENT - 1); }
 
@@ -556,7 +567,7 @@ KVI_PRIVATE void kvi_mem_free(kv_mem *m, void *memory, size_t size)
 {
     if (!memory) return;
     (void)kvi_sub_size(&m->memory_bytes, size);
-    kvi_free(&m->allocator, memory, size);
+    kvi_free_huge(&m->allocator, memory, size);
 }
 
 /* A piece of a limited map: a line more than asked for, and in the byte before it how far it was moved. */
@@ -610,7 +621,7 @@ KVI_PRIVATE bool kvi_mem_region_add(kv_mem *m, size_t size)
     if (bytes > 32 * KVI_HUGE_PAGE) bytes = 32 * KVI_HUGE_PAGE;
     if (bytes < least) bytes = least;
     if (bytes < KVI_MEM_REGION_MIN) bytes = KVI_MEM_REGION_MIN;
-    if (bytes >= KVI_HUGE_PAGE / 2) bytes = (bytes + KVI_HUGE_PAGE - 1) / KVI_HUGE_PAGE * KVI_HUGE_PAGE;
+    if (bytes >= KVI_HUGE_PAGE / 2 || pool->region_bytes >= 2 * KVI_HUGE_PAGE) bytes = (bytes + KVI_HUGE_PAGE - 1) / KVI_HUGE_PAGE * KVI_HUGE_PAGE;
     for (;;) {
         region = (kvi_mem_region *)kvi_mem_alloc(m, bytes);
         if (region) break;
@@ -969,6 +980,8 @@ KVI_INLINE uint64_t kvi_mem_record_hash(const kv_mem *m, const kvi_mem_shard *s,
     return kvi_hash(r->key, r->key_size, s->reseeded ? s->seed : m->seed);
 }
 
+KVI_INLINE bool kvi_mem_is_key(kv_slice key) { return key.size <= KV_KEY_SIZE_MAX && (key.data || !key.size); }
+
 KVI_INLINE bool kvi_mem_same(const void *record_key, const void *key, size_t size)
 {
 #if KVI_TSAN
@@ -1075,6 +1088,7 @@ KVI_PRIVATE kvi_mem_directory *kvi_mem_directory_new(kv_mem *m, uint32_t depth, 
     memset(d, 0, bytes);
     d->bytes = bytes;
     d->depth = depth;
+    d->shift = 63 - depth;
     d->mask = mask;
     return d;
 }
@@ -1796,7 +1810,7 @@ KVI_NOINLINE kv_status kvi_mem_get_locked(kv_mem *m, kv_slice key, uint64_t hash
     kvi_mem_read_unlock(m, s);
     return status;
 }
-KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+KVI_NOINLINE kv_status kvi_mem_get_shared(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
     uint8_t   temp[KVI_MEM_TEMP];
     size_t    size = 0;
@@ -1814,6 +1828,35 @@ KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, 
     }
     kvi_mem_count_read(m, status != KV_NOT_FOUND);
     return status;
+}
+KVI_NOINLINE kv_status kvi_mem_get_counted(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+{
+    kv_status status = kvi_mem_get_locked(m, key, hash, value);
+    kvi_mem_count_read(m, status != KV_NOT_FOUND);
+    return status;
+}
+/* The way of most gets with one thread, in as few instructions as can be: the fewer they are, the more gets
+   the processor has under way at once, and waiting for memory is what a get does. */
+KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+{
+    kvi_mem_shard        *s = kvi_mem_shard_of(m, hash);
+    const kvi_mem_bucket *b;
+    uint32_t              match, head;
+    const uint8_t        *at;
+    kvi_mem_spot          spot;
+    if (!m->direct || KVI_UNLIKELY(s->reseeded != 0)) return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
+    spot = kvi_mem_spot_home(m, s, hash);
+    b = spot.bucket;
+    match = kvi_mem_match(b, kvi_mem_tag(hash));
+    if (KVI_LIKELY(match != 0)) {
+        at = kvi_mem_at(s, b->refs[kvi_lowest_bit32(match)]);
+        head = kvi_mem_word(at, 0);
+        if (KVI_LIKELY((head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) == key.size && !kvi_mem_head_long(head) && kvi_mem_same(at + 4, key.data, key.size))) {
+            m->stripes->hits++;
+            return kvi_mem_assign(value, at + 4 + key.size, head >> 20);
+        }
+    } else if (KVI_LIKELY(!(b->state & KVI_MEM_STATE_OVERFLOW))) { m->stripes->misses++; return KV_NOT_FOUND; }
+    return kvi_mem_get_counted(m, key, hash, value);
 }
 
 /* The entry as a callback's slices: they point into the map (one thread), to a large value that is held, or
@@ -1944,8 +1987,8 @@ KVI_INLINE size_t kvi_mem_group(const kv_slice *keys, size_t key_stride, size_t 
     size_t n = 0;
     if (count > KVI_MEM_BATCH) count = KVI_MEM_BATCH;
     for (; n < count; n++) {
-        *status = kv_check_key(*(const kv_slice *)(const void *)((const uint8_t *)keys + n * key_stride));
-        if (*status < 0) break;
+        kv_slice key = *(const kv_slice *)(const void *)((const uint8_t *)keys + n * key_stride);
+        if (!kvi_mem_is_key(key)) { *status = kv_check_key(key); break; }
     }
     return n;
 }
@@ -2260,9 +2303,10 @@ KVI_INLINE kv_status kvi_mem_write(kv_mem *m, kvi_mem_request *r, uint64_t hash)
 }
 KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
 {
-    kv_status status = kv_check_key(r->key);
-    if (status == KV_OK) status = kv_check_value(r->value);
-    if (status == KV_OK) status = kvi_mem_write(m, r, kvi_mem_hash(m, r->key));
+    kv_status status;
+    if (KVI_UNLIKELY(!kvi_mem_is_key(r->key))) status = kv_check_key(r->key);
+    else if (KVI_UNLIKELY(r->value.size > KV_VALUE_SIZE_MAX || (!r->value.data && r->value.size))) status = kv_check_value(r->value);
+    else status = kvi_mem_write(m, r, kvi_mem_hash(m, r->key));
     if (status < 0 && status != KV_ERR_CONFLICT) {
         kvi_text t = kvi_error_begin(&m->error);
         kvi_text_add(&t, kv_status_text(status));
@@ -3155,8 +3199,10 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     m->concurrent = !o.single_thread;
     m->limited = o.memory_limit_bytes != 0;
     m->optimistic = m->concurrent && !m->limited;
+    m->direct = !m->concurrent && !m->limited;
     m->shard_count = o.shards;
     m->shard_bits = kvi_highest_bit32(o.shards);
+    m->shard_shift = 63 - m->shard_bits;
     if (!kvi_mutex_init(&m->watch_mutex)) { kvi_free(&o.allocator, m, bytes); return KV_ERR_NO_MEMORY; }
     if (!kvi_mutex_init(&m->save_mutex)) { kvi_mutex_destroy(&m->watch_mutex); kvi_free(&o.allocator, m, bytes); return KV_ERR_NO_MEMORY; }
     status = kvi_mem_open_shards(m, o.capacity);
@@ -3172,12 +3218,11 @@ KVI_MEM_DEFINE kv_store *kv_mem_store(kv_mem *m) { return m ? &m->store : NULL; 
 
 /* ---- reading ---- */
 
-KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_buf *value)
+KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_buf *value)
 {
-    kv_status status;
     if (!m || !value) return KV_ERR_INVALID;
-    status = kv_check_key(key);
-    return KVI_LIKELY(status == KV_OK) ? kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value) : kvi_error_set(&m->error, status, NULL);
+    if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_error_set(&m->error, kv_check_key(key), NULL);
+    return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value);
 }
 KVI_MEM_DEFINE kv_status kv_mem_exists(kv_mem *m, kv_slice key)
 {

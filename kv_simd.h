@@ -259,24 +259,41 @@ KVI_INLINE size_t kvi_common_prefix(const void *a, const void *b, size_t size)
     return i;
 }
 
-/* Are two strings of the same size equal? For keys: inlined, no call for short ones. */
+/* Are two strings of the same size equal? For keys: inlined, no call for short ones, and no way out
+   before the end, because whoever compares keys has mostly found the right one. */
 KVI_INLINE bool kvi_equal(const void *a, const void *b, size_t size)
 {
     const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
-    if (size >= 16) {
-        uint64_t difference = 0;
-        size_t   i = 0;
-        if (size > 256) return memcmp(a, b, size) == 0;
-#if KVI_X86 >= 1
-        for (; i + 16 < size; i += 16) {
-            __m128i same = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(x + i)), _mm_loadu_si128((const __m128i *)(const void *)(y + i)));
-            if (_mm_movemask_epi8(same) != 0xFFFF) return false;
-        }
-        return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(x + size - 16)),
-                                                _mm_loadu_si128((const __m128i *)(const void *)(y + size - 16)))) == 0xFFFF;
+    if (size > 256) return memcmp(a, b, size) == 0;
+#if KVI_X86 >= 3
+    {
+        __mmask64 differ = 0, tail;
+        size_t    at = 0;
+        for (; at + 64 < size; at += 64) differ |= _mm512_cmpneq_epi8_mask(_mm512_loadu_si512((const void *)(x + at)), _mm512_loadu_si512((const void *)(y + at)));
+        tail = size - at < 64 ? ((__mmask64)1 << (size - at)) - 1 : ~(__mmask64)0;
+        differ |= _mm512_mask_cmpneq_epi8_mask(tail, _mm512_maskz_loadu_epi8(tail, (const void *)(x + at)), _mm512_maskz_loadu_epi8(tail, (const void *)(y + at)));
+        return !differ;
+    }
+#else
+#if KVI_X86 >= 2
+    if (size >= 32) {
+        __m256i differ = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)(x + size - 32)), _mm256_loadu_si256((const __m256i *)(const void *)(y + size - 32)));
+        for (size_t at = 0; at + 32 < size; at += 32)
+            differ = _mm256_or_si256(differ, _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)(x + at)), _mm256_loadu_si256((const __m256i *)(const void *)(y + at))));
+        return _mm256_testz_si256(differ, differ) != 0;
+    }
 #endif
-        for (; i + 8 < size; i += 8) difference |= kvi_load_word(x + i) ^ kvi_load_word(y + i);
-        return (difference | (kvi_load_word(x + size - 8) ^ kvi_load_word(y + size - 8))) == 0;
+    if (size >= 16) {
+#if KVI_X86 >= 1
+        __m128i alike = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(x + size - 16)), _mm_loadu_si128((const __m128i *)(const void *)(y + size - 16)));
+        for (size_t at = 0; at + 16 < size; at += 16)
+            alike = _mm_and_si128(alike, _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(x + at)), _mm_loadu_si128((const __m128i *)(const void *)(y + at))));
+        return _mm_movemask_epi8(alike) == 0xFFFF;
+#else
+        uint64_t difference = kvi_load_word(x + size - 8) ^ kvi_load_word(y + size - 8);
+        for (size_t at = 0; at + 8 < size; at += 8) difference |= kvi_load_word(x + at) ^ kvi_load_word(y + at);
+        return difference == 0;
+#endif
     }
     if (size >= 8)      /* two words that overlap */
         return ((kvi_load_word(x) ^ kvi_load_word(y)) | (kvi_load_word(x + size - 8) ^ kvi_load_word(y + size - 8))) == 0;
@@ -287,6 +304,7 @@ KVI_INLINE bool kvi_equal(const void *a, const void *b, size_t size)
     }
     for (size_t i = 0; i < size; i++) if (x[i] != y[i]) return false;
     return true;
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------------
