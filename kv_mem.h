@@ -41,8 +41,8 @@
 
    TIME TO LIVE
    An entry that was given one expires when now >= time set + ttl. From then on it is missing for every
-   call. Its memory comes back when a get or a write meets it, when a segment of the table is about to
-   grow, and by kv_mem_sweep. kv_mem_set takes the time to live away; compare-and-set, increment and
+   call. Its memory comes back when a write meets it, when the part of the table that it lies in is about
+   to grow, when the memory limit needs room, and by kv_mem_sweep. kv_mem_set takes the time to live away; compare-and-set, increment and
    update keep it; a ttl of 0 means that it lives forever. Only entries that have one pay for it (8 bytes).
 
    MEMORY LIMIT
@@ -156,7 +156,7 @@ KV_API kv_status kv_mem_batch_delete(kv_mem *m, const kv_slice *keys, size_t cou
    means nothing here. See CALLBACKS. KV_ERR_NO_MEMORY: it could not buffer; some were visited. */
 KV_API kv_status kv_mem_scan(kv_mem *m, const kv_range *range, kv_visit_fn visit, void *user);
 
-/* Where the value lies, with no copy. Valid until the next write (a get of an expired entry is one too).
+/* Where the value lies, with no copy. Valid until the next write.
    Threads: single_thread, or while nobody writes. KV_OK, KV_NOT_FOUND. */
 KV_API kv_status kv_mem_peek(kv_mem *m, kv_slice key, kv_slice *value);
 
@@ -193,7 +193,7 @@ KV_API kv_status kv_mem_subscribe(kv_mem *m, kv_slice prefix, kv_watch_fn fn, vo
 /* fn is not running and will not run after this returns; from inside fn itself: will not be called again. NULL is fine. */
 KV_API void      kv_mem_unsubscribe(kv_watch *w);
 
-/* Entries, without those that expired (which it frees on the way). */
+/* Entries, without those that expired. Cost: O(shards); O(table) where some have expired and are still there. */
 KV_API uint64_t  kv_mem_count(kv_mem *m);
 KV_API void      kv_mem_clear(kv_mem *m);
 
@@ -230,9 +230,9 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
    the sequence number turns odd, reference and tag are stored, and it turns even again. Where the entry
    would lie more than three buckets from home, the segment is split in two first.
 
-   An expired entry is found by the bits that each bucket keeps of which of its entries can expire: a
-   write looks at those of its bucket, kv_mem_sweep goes through the table, and neither touches a record
-   that lives forever.
+   An expired entry is missing to everyone who looks at its expiry. Its memory is found by the bits that
+   each bucket keeps of which of its entries can expire: a segment that is about to be split looks there
+   first, kv_mem_sweep goes through the table, and neither touches a record that lives forever.
 
    ------------------------------------------------------------------------------------------------
    >>config   sizes                                                                                */
@@ -270,7 +270,6 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_PIECE_LOG2_MAX KVI_MEM_CHUNK_LOG2_MAX
 #define KVI_MEM_PIECE_LISTS    (KVI_MEM_PIECE_LOG2_MAX + 1u)
 #define KVI_MEM_LINE           64u
-#define KVI_MEM_PAGE           4096u
 #define KVI_MEM_REGION_MIN     1024u        /* bytes */
 #define KVI_MEM_SHARDS_MAX     4096u
 #define KVI_MEM_STRIPES        64u          /* counters of hits and misses, one for each thread */
@@ -365,8 +364,8 @@ typedef struct kvi_mem_shard {
     uint64_t    key_bytes, value_bytes;
     uint64_t    next_expiry;                /* no entry expires before */
     uint64_t    sweep_at, sweep_next;       /* where a sweep goes on, and the first expiry that it left behind */
-    uint64_t    clock_at;                   /* where the clock stands: a position, and a bucket there */
-    uint32_t    clock_bucket;
+    uint64_t    clock_at;                   /* where the clock stands: a position, a bucket there, a slot in it */
+    uint32_t    clock_bucket, clock_slot;
     uint32_t    bump;                       /* number of the chunk that new records come from, or KVI_MEM_NOWHERE */
     uint32_t    chunk_count;                /* numbers in use, with holes */
     uint32_t    segment_count;
@@ -545,7 +544,7 @@ KVI_INLINE void kvi_mem_zero(void *memory, size_t size)
    Without a limit, pieces are cut from regions that grow with the map (an eighth, later a sixteenth of
    what there is) and lie on large pages; what is given back is handed out again, halved where only
    larger pieces are there. Under a memory limit each piece is asked from the allocator by itself, so
-   that it can go back there. Pieces are aligned to their size up to a page (limited: to a line).    */
+   that it can go back there. Pieces are aligned to a cache line.                                  */
 
 /* Ask the allocator, within the limit. */
 KVI_PRIVATE bool kvi_mem_charge(kv_mem *m, size_t size)
@@ -597,13 +596,11 @@ KVI_INLINE void *kvi_mem_piece_pop(kvi_mem_pool *pool, uint32_t size_log2)
     if (piece) pool->pieces[size_log2] = kvi_peek_ptr((const kvi_pointer *)piece);
     return piece;
 }
-/* All of start .. end as free pieces, each aligned to its size. */
+/* All of start .. end, from line to line, as free pieces. */
 KVI_PRIVATE void kvi_mem_piece_push_range(kvi_mem_pool *pool, uint8_t *start, uint8_t *end)
 {
     while ((size_t)(end - start) >= KVI_MEM_LINE) {
-        uint32_t aligned = (uintptr_t)start & (KVI_MEM_PAGE - 1) ? kvi_lowest_bit32((uint32_t)((uintptr_t)start & (KVI_MEM_PAGE - 1))) : KVI_MEM_PIECE_LOG2_MAX;
-        uint32_t fits = kvi_highest_bit64((uint64_t)(end - start));
-        uint32_t size_log2 = aligned < fits ? aligned : fits;
+        uint32_t size_log2 = kvi_highest_bit64((uint64_t)(end - start));
         if (size_log2 > KVI_MEM_PIECE_LOG2_MAX) size_log2 = KVI_MEM_PIECE_LOG2_MAX;
         kvi_mem_piece_push(pool, start, size_log2);
         start += (size_t)1 << size_log2;
@@ -615,7 +612,7 @@ KVI_PRIVATE void kvi_mem_piece_push_range(kvi_mem_pool *pool, uint8_t *start, ui
 KVI_PRIVATE bool kvi_mem_region_add(kv_mem *m, size_t size)
 {
     kvi_mem_pool   *pool = &m->pool;
-    size_t          least = sizeof(kvi_mem_region) + size + (size < KVI_MEM_PAGE ? size : KVI_MEM_PAGE);
+    size_t          least = sizeof(kvi_mem_region) + size + KVI_MEM_LINE;
     size_t          bytes = pool->region_bytes / (pool->region_bytes < 16 * KVI_HUGE_PAGE ? 8 : 16);
     kvi_mem_region *region;
     if (bytes > 32 * KVI_HUGE_PAGE) bytes = 32 * KVI_HUGE_PAGE;
@@ -640,21 +637,19 @@ KVI_PRIVATE bool kvi_mem_region_add(kv_mem *m, size_t size)
 }
 KVI_INLINE void *kvi_mem_region_cut(kvi_mem_pool *pool, size_t size)
 {
-    size_t   align = size < KVI_MEM_PAGE ? size : KVI_MEM_PAGE;
     uint8_t *at = pool->cursor;
-    size_t   gap = (align - ((uintptr_t)at & (align - 1))) & (align - 1);
-    if (!at || (size_t)(pool->end - at) < gap + size) return NULL;
-    if (gap) kvi_mem_piece_push_range(pool, at, at + gap);
-    pool->cursor = at + gap + size;
-    return at + gap;
+    if (!at || (size_t)(pool->end - at) < size) return NULL;
+    pool->cursor = at + size;
+    return at;
 }
 
-KVI_PRIVATE void *kvi_mem_piece_take(kv_mem *m, uint32_t size_log2)
+/* `fresh`: also from memory that was never used. */
+KVI_PRIVATE void *kvi_mem_piece_take_from(kv_mem *m, uint32_t size_log2, bool fresh)
 {
     kvi_mem_pool *pool = &m->pool;
     uint32_t      larger = size_log2;
     void         *piece;
-    if (m->limited) return kvi_mem_piece_alloc(m, size_log2);
+    if (m->limited) return fresh ? kvi_mem_piece_alloc(m, size_log2) : NULL;
     if (m->concurrent) kvi_spin_lock(&pool->lock);
     while (larger < KVI_MEM_PIECE_LOG2_MAX && !pool->pieces[larger]) larger++;
     piece = kvi_mem_piece_pop(pool, larger);
@@ -662,11 +657,12 @@ KVI_PRIVATE void *kvi_mem_piece_take(kv_mem *m, uint32_t size_log2)
         larger--;
         kvi_mem_piece_push(pool, (uint8_t *)piece + ((size_t)1 << larger), larger);
     }
-    if (!piece) piece = kvi_mem_region_cut(pool, (size_t)1 << size_log2);
-    if (!piece && kvi_mem_region_add(m, (size_t)1 << size_log2)) piece = kvi_mem_region_cut(pool, (size_t)1 << size_log2);
+    if (!piece && fresh) piece = kvi_mem_region_cut(pool, (size_t)1 << size_log2);
+    if (!piece && fresh && kvi_mem_region_add(m, (size_t)1 << size_log2)) piece = kvi_mem_region_cut(pool, (size_t)1 << size_log2);
     if (m->concurrent) kvi_spin_unlock(&pool->lock);
     return piece;
 }
+KVI_INLINE void *kvi_mem_piece_take(kv_mem *m, uint32_t size_log2) { return kvi_mem_piece_take_from(m, size_log2, true); }
 KVI_PRIVATE void kvi_mem_piece_give(kv_mem *m, void *piece, uint32_t size_log2)
 {
     if (m->limited) { kvi_mem_piece_free(m, piece, size_log2); return; }
@@ -886,7 +882,8 @@ KVI_PRIVATE void kvi_mem_bump_end(kvi_mem_shard *s)
     s->bump = KVI_MEM_NOWHERE;
 }
 
-/* A new bump chunk that has room for `granules`: an eighth of what there is, or less where memory is short. */
+/* A new bump chunk that has room for `granules`: an eighth of what there is, or less if that can be had from
+   what was used before, or where memory is short. */
 KVI_PRIVATE kv_status kvi_mem_chunk_add(kv_mem *m, kvi_mem_shard *s, uint32_t granules)
 {
     uint32_t       least = kvi_highest_bit32(granules * KVI_MEM_GRANULE - 1) + 1, size_log2, number;
@@ -899,9 +896,14 @@ KVI_PRIVATE kv_status kvi_mem_chunk_add(kv_mem *m, kvi_mem_shard *s, uint32_t gr
     if (size_log2 < least) size_log2 = least;
     status = kvi_mem_chunk_number(m, s, &number);
     if (status < 0) return status;
-    for (; size_log2 >= least && !memory; size_log2--) memory = kvi_mem_piece_take(m, size_log2);
-    if (!memory) return KV_ERR_NO_MEMORY;
-    size_log2++;
+    for (uint32_t smaller = size_log2; smaller >= least && !memory; smaller--) {
+        memory = kvi_mem_piece_take_from(m, smaller, false);
+        if (memory) size_log2 = smaller;
+    }
+    while (!memory) {
+        memory = kvi_mem_piece_take(m, size_log2);
+        if (!memory && size_log2-- == least) return KV_ERR_NO_MEMORY;
+    }
     kvi_mem_bump_end(s);
     kvi_store_ptr(kvi_mem_chunk_pointers((kvi_mem_chunks *)s->chunks) + number, memory);
     c = kvi_mem_chunk_info(s, number);
@@ -1198,6 +1200,18 @@ KVI_PRIVATE kv_status kvi_mem_directory_double(kv_mem *m, kvi_mem_shard *s)
     return KV_OK;
 }
 
+/* Move the upper half of a segment's entries into a new one; what stays is put in order again where it is.
+   Readers have to wait meanwhile: this is for when there is no memory for two new ones. */
+KVI_NOINLINE void kvi_mem_segment_halve(kv_mem *m, kvi_mem_shard *s, kvi_mem_bucket *from, kvi_mem_bucket *upper, uint32_t mask, uint32_t bit)
+{
+    kvi_mem_bucket copy[KVI_MEM_SEGMENT];
+    memcpy(copy, from, (size_t)(mask + 1) * sizeof *copy);
+    kvi_mem_begin(m, s);
+    kvi_mem_zero(from, (size_t)(mask + 1) * sizeof *from);
+    kvi_mem_segment_move(m, s, copy, mask, from, upper, mask, bit);
+    kvi_mem_end(m, s);
+}
+
 /* Two segments for the one that `hash` lies in (of 64 buckets). They are filled aside, so that readers
    only have to turn back for the few stores that publish them. */
 KVI_PRIVATE kv_status kvi_mem_segment_split(kv_mem *m, kvi_mem_shard *s, uint64_t hash)
@@ -1215,11 +1229,19 @@ KVI_PRIVATE kv_status kvi_mem_segment_split(kv_mem *m, kvi_mem_shard *s, uint64_
         start *= 2;
         run = 2;
     }
-    first = kvi_mem_segment_new(m, d->mask);
-    second = first ? kvi_mem_segment_new(m, d->mask) : NULL;
-    if (!second) { if (first) kvi_mem_segment_give(m, first, d->mask); return KV_ERR_NO_MEMORY; }
     from = (kvi_mem_bucket *)kvi_mem_segments(d)[start];
     bit = 64 - d->depth + kvi_highest_bit64(run) - 1;
+    first = kvi_mem_segment_new(m, d->mask);
+    if (!first) return KV_ERR_NO_MEMORY;
+    second = kvi_mem_segment_new(m, d->mask);
+    if (!second) {
+        kvi_mem_segment_halve(m, s, from, first, d->mask, bit);
+        kvi_mem_begin(m, s);
+        for (size_t i = run / 2; i < run; i++) kvi_store_ptr(kvi_mem_segments(d) + start + i, first);
+        kvi_mem_end(m, s);
+        s->segment_count++;
+        return KV_OK;
+    }
     kvi_mem_segment_move(m, s, from, d->mask, first, second, d->mask, bit);
     kvi_mem_begin(m, s);
     for (size_t i = 0; i < run; i++) kvi_store_ptr(kvi_mem_segments(d) + start + i, i < run / 2 ? first : second);
@@ -1498,6 +1520,19 @@ KVI_PRIVATE size_t kvi_mem_purge_segment(kvi_mem_work *w, kvi_mem_bucket *segmen
     return count;
 }
 
+/* All of a shard at once: for a write that finds no memory. */
+KVI_PRIVATE bool kvi_mem_purge_shard(kvi_mem_work *w)
+{
+    uint64_t next = 0, ignored = UINT64_MAX;
+    size_t   count = 0;
+    if (!w->s->expiring || w->s->next_expiry > kvi_mem_now(w)) return false;
+    do {
+        kvi_mem_bucket *segment = kvi_mem_segment_at(w->s, next, &next);
+        count += kvi_mem_purge_segment(w, segment, ((const kvi_mem_directory *)w->s->directory)->mask, SIZE_MAX, &ignored);
+    } while (next);
+    return count != 0;
+}
+
 /* One step of a sweep: a segment. *done: the shard was gone through to its end. */
 KVI_PRIVATE size_t kvi_mem_sweep_step(kvi_mem_work *w, size_t most, bool *done)
 {
@@ -1526,9 +1561,10 @@ KVI_PRIVATE size_t kvi_mem_sweep_step(kvi_mem_work *w, size_t most, bool *done)
 KVI_PRIVATE bool kvi_mem_evict_at(kvi_mem_work *w, const kvi_mem_spot *spot)
 {
     kvi_mem_record r = kvi_mem_record_at(kvi_mem_at(w->s, kvi_mem_spot_ref(spot)));
-    if (!kvi_mem_pend(w, KV_EVENT_EVICT, kvi_mem_record_key(&r))) return false;
+    bool           expired = kvi_mem_expired(w, &r);
+    if (!kvi_mem_pend(w, expired ? KV_EVENT_EXPIRE : KV_EVENT_EVICT, kvi_mem_record_key(&r))) return false;
     kvi_mem_remove(w->m, w->s, spot, &r, kvi_mem_record_hash(w->m, w->s, &r));
-    w->s->evicted++;
+    if (expired) w->s->expired++; else w->s->evicted++;
     return true;
 }
 /* What the clock does with a slot: 2: it was read, 1: it was new, 0: evict it. */
@@ -1556,16 +1592,18 @@ KVI_PRIVATE bool kvi_mem_evict(kvi_mem_work *w, const kvi_mem_spot *keep)
         uint32_t used;
         spot.segment = kvi_mem_segment_at(s, s->clock_at, &next);
         spot.bucket = spot.segment + s->clock_bucket;
-        used = ~kvi_mem_match(spot.bucket, 0) & KVI_MEM_ALL_SLOTS;
+        used = ~kvi_mem_match(spot.bucket, 0) & KVI_MEM_ALL_SLOTS >> s->clock_slot << s->clock_slot;
         for (; used; used &= used - 1) {
             uint32_t chance;
             spot.slot = kvi_lowest_bit32(used);
+            s->clock_slot = spot.slot + 1;
             if (keep && keep->bucket == spot.bucket && keep->slot == spot.slot) continue;
             looked++;
             chance = kvi_mem_clock_slot(s, &spot);
             if (!chance) return kvi_mem_evict_at(w, &spot);
             if (chance < best_chance) { best = spot; best_chance = chance; }
         }
+        s->clock_slot = 0;
         if (++s->clock_bucket > spot.mask) { s->clock_bucket = 0; s->clock_at = next; laps += !next; }
     }
     return best.bucket && kvi_mem_evict_at(w, &best);
@@ -1589,6 +1627,7 @@ KVI_NOINLINE uint32_t kvi_mem_block_slow(kvi_mem_work *w, uint32_t granules, con
     if (!m->loading && s->free_granules > s->live_granules / 3) (void)kvi_mem_compact(m, s);   /* its chunk comes back with the next call */
     if (kvi_mem_chunk_add(m, s, granules) == KV_OK) return kvi_mem_block_quick(s, granules);
     if (m->loading) return KVI_MEM_NOWHERE;
+    (void)kvi_mem_purge_shard(w);
     kvi_mem_bump_end(s);                                            /* fixed memory: make do with what there is */
     for (uint32_t tries = 0; tries < KVI_MEM_EVICT_TRIES; tries++) {
         ref = kvi_mem_block_again(s, granules);
@@ -1768,17 +1807,15 @@ KVI_INLINE kvi_mem_answer kvi_mem_read(const kv_mem *m, kv_slice key, uint64_t h
 }
 
 /* Under the shared lock (none with one thread): find an entry that has not expired. True leaves the
-   lock held. *expired: it was there, and ought to be reclaimed. */
-KVI_INLINE bool kvi_mem_read_begin(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, kvi_mem_record *r, bool *expired)
+   lock held. */
+KVI_INLINE bool kvi_mem_read_begin(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, kvi_mem_record *r)
 {
     kvi_mem_spot spot;
     uint8_t     *at;
-    *expired = false;
     kvi_mem_read_lock(m, s);
     if (kvi_mem_find(m, s, key, kvi_mem_rehash(s, key, hash), &spot, &at)) {
         *r = kvi_mem_record_at(at);
-        *expired = (r->head & KVI_MEM_HEAD_EXPIRES) && kvi_mem_clock(m) >= r->expiry;
-        if (!*expired) {
+        if (!(r->head & KVI_MEM_HEAD_EXPIRES) || kvi_mem_clock(m) < r->expiry) {
             if (m->limited && !(kvi_peek_u32(&spot.bucket->state) & KVI_MEM_STATE_READ(spot.slot)))
                 (void)kvi_or_u32(&spot.bucket->state, KVI_MEM_STATE_READ(spot.slot));
             return true;
@@ -1787,18 +1824,12 @@ KVI_INLINE bool kvi_mem_read_begin(kv_mem *m, kvi_mem_shard *s, kv_slice key, ui
     kvi_mem_read_unlock(m, s);
     return false;
 }
-KVI_PRIVATE void kvi_mem_reclaim(kv_mem *m, kv_slice key, uint64_t hash);
-
 KVI_NOINLINE kv_status kvi_mem_get_locked(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_record r;
-    bool           expired;
     kv_status      status;
-    if (!kvi_mem_read_begin(m, s, key, hash, &r, &expired)) {
-        if (expired) kvi_mem_reclaim(m, key, hash);
-        return KV_NOT_FOUND;
-    }
+    if (!kvi_mem_read_begin(m, s, key, hash, &r)) return KV_NOT_FOUND;
     if (r.large) {
         kvi_mem_large_hold(r.large);
         kvi_mem_read_unlock(m, s);
@@ -1818,8 +1849,7 @@ KVI_NOINLINE kv_status kvi_mem_get_shared(kv_mem *m, kv_slice key, uint64_t hash
     kv_status status = KV_NOT_FOUND;
     switch (kvi_mem_read(m, key, hash, temp, &size, &expiry)) {
     case KVI_MEM_HERE:
-        if (expiry && kvi_mem_clock(m) >= expiry) kvi_mem_reclaim(m, key, hash);
-        else status = kvi_mem_assign(value, temp, size);
+        if (!expiry || kvi_mem_clock(m) < expiry) status = kvi_mem_assign(value, temp, size);
         break;
     case KVI_MEM_MISSING: break;
     case KVI_MEM_AGAIN:
@@ -1867,14 +1897,10 @@ KVI_PRIVATE kv_status kvi_mem_look_begin(kv_mem *m, kv_slice key, uint64_t hash,
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_record r;
-    bool           expired;
     kv_status      status = KV_OK;
     memset(look, 0, sizeof *look);
     look->copy.allocator = m->allocator;
-    if (!kvi_mem_read_begin(m, s, key, hash, &r, &expired)) {
-        if (expired) kvi_mem_reclaim(m, key, hash);
-        return KV_NOT_FOUND;
-    }
+    if (!kvi_mem_read_begin(m, s, key, hash, &r)) return KV_NOT_FOUND;
     look->expiry = r.expiry;
     if (!want_value) { kvi_mem_read_unlock(m, s); return KV_OK; }
     look->value = kvi_mem_record_value(&r);
@@ -1903,7 +1929,7 @@ KVI_PRIVATE kv_status kvi_mem_view(kv_mem *m, kv_slice key, kv_visit_fn visit, v
     kvi_mem_look look;
     switch (kvi_mem_read(m, key, hash, temp, &size, &expiry)) {
     case KVI_MEM_HERE:
-        if (expiry && kvi_mem_clock(m) >= expiry) { kvi_mem_reclaim(m, key, hash); break; }
+        if (expiry && kvi_mem_clock(m) >= expiry) break;
         kvi_mem_count_read(m, true);
         (void)visit(user, key, kv_bytes(temp, size));
         return KV_OK;
@@ -1932,9 +1958,7 @@ KVI_PRIVATE kv_status kvi_mem_expiry_of(kv_mem *m, kv_slice key, uint64_t *expir
     *expiry = 0;
     switch (kvi_mem_read(m, key, hash, NULL, &size, expiry)) {
     case KVI_MEM_HERE:
-        if (!*expiry || kvi_mem_clock(m) < *expiry) return KV_OK;
-        kvi_mem_reclaim(m, key, hash);
-        return KV_NOT_FOUND;
+        return !*expiry || kvi_mem_clock(m) < *expiry ? KV_OK : KV_NOT_FOUND;
     case KVI_MEM_MISSING: return KV_NOT_FOUND;
     case KVI_MEM_AGAIN:
     case KVI_MEM_LOCKED:
@@ -2020,8 +2044,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
    >>write   set and its kin: one request, made under the shard's lock                             */
 
 typedef enum kvi_mem_kind {
-    KVI_MEM_SET, KVI_MEM_INSERT, KVI_MEM_COMPARE, KVI_MEM_INCREMENT, KVI_MEM_UPDATE, KVI_MEM_REMOVE, KVI_MEM_EXPIRE,
-    KVI_MEM_RECLAIM                         /* only take it out if it has expired */
+    KVI_MEM_SET, KVI_MEM_INSERT, KVI_MEM_COMPARE, KVI_MEM_INCREMENT, KVI_MEM_UPDATE, KVI_MEM_REMOVE, KVI_MEM_EXPIRE
 } kvi_mem_kind;
 
 typedef struct kvi_mem_request {
@@ -2212,42 +2235,37 @@ KVI_INLINE kv_status kvi_mem_decide(kvi_mem_request *r, bool found, const kvi_me
         if (status > 0) return KV_ERR_INVALID;
         break;
     case KVI_MEM_REMOVE: *verdict = found ? KVI_MEM_DROP : KVI_MEM_LEAVE; return KV_OK;
-    case KVI_MEM_EXPIRE: if (!found) return KV_NOT_FOUND; break;
-    case KVI_MEM_RECLAIM: default: return KV_OK;
+    case KVI_MEM_EXPIRE: default: if (!found) return KV_NOT_FOUND; break;
     }
     if (status == KV_OK) *verdict = KVI_MEM_STORE;
     return status;
 }
 
-/* 1. lock, and take out what has expired     2. find and decide     3. store or remove            */
+/* 1. lock, and find what has not expired     2. decide     3. store or remove                     */
 KVI_INLINE kv_status kvi_mem_write_once(kvi_mem_work *w, kvi_mem_request *r, uint64_t hash)
 {
     kvi_mem_shard  *s = w->s;
     kvi_mem_spot    spot;
     kvi_mem_record  old;
     kvi_mem_verdict verdict;
-    uint64_t        expiry = 0, ignored = UINT64_MAX;
+    uint64_t        expiry = 0;
     uint8_t        *at;
     bool            found, keeps;
     kv_status       status;
     /* 1. */
     kvi_mem_lock(w->m, s);
     hash = kvi_mem_rehash(s, r->key, hash);
-    if (KVI_UNLIKELY(s->expiring != 0)) {
-        spot = kvi_mem_spot_home(w->m, s, hash);
-        (void)kvi_mem_purge_bucket(w, spot, SIZE_MAX, &ignored);
-    }
-    /* 2. */
     found = kvi_mem_find(w->m, s, r->key, hash, &spot, &at);
     if (found) {
         old = kvi_mem_record_at(at);
-        if (KVI_UNLIKELY(kvi_mem_expired(w, &old))) {               /* not in its home bucket */
+        if (KVI_UNLIKELY(kvi_mem_expired(w, &old))) {
             if (!kvi_mem_pend(w, KV_EVENT_EXPIRE, r->key)) { kvi_mem_unlock(w->m, s); return KV_ERR_NO_MEMORY; }
             kvi_mem_remove(w->m, s, &spot, &old, hash);
             s->expired++;
             found = kvi_mem_find(w->m, s, r->key, hash, &spot, &at);
         }
     }
+    /* 2. */
     status = kvi_mem_decide(r, found, &old, &verdict);
     /* 3. */
     if (verdict == KVI_MEM_DROP) {
@@ -2316,14 +2334,6 @@ KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
     }
     return status;
 }
-KVI_PRIVATE void kvi_mem_reclaim(kv_mem *m, kv_slice key, uint64_t hash)
-{
-    kvi_mem_request r;
-    if (!kvi_mem_may_write(m)) return;
-    kvi_mem_request_new(&r, KVI_MEM_RECLAIM, key);
-    (void)kvi_mem_write(m, &r, hash);
-}
-
 KVI_PRIVATE kv_status kvi_mem_batch_set(kv_mem *m, const kv_pair *pairs, size_t count)
 {
     uint64_t hashes[KVI_MEM_BATCH];
@@ -3243,17 +3253,17 @@ KVI_MEM_DEFINE kv_status kv_mem_peek(kv_mem *m, kv_slice key, kv_slice *value)
 {
     kvi_mem_record r;
     uint64_t       hash;
-    bool           found, expired;
+    bool           found;
     kv_status      status;
     if (!m || !value) return KV_ERR_INVALID;
     status = kv_check_key(key);
     if (status < 0) return kvi_error_set(&m->error, status, NULL);
     hash = kvi_mem_hash(m, key);
-    found = kvi_mem_read_begin(m, kvi_mem_shard_of(m, hash), key, hash, &r, &expired);
+    found = kvi_mem_read_begin(m, kvi_mem_shard_of(m, hash), key, hash, &r);
     if (found) {
         *value = kvi_mem_record_value(&r);
         kvi_mem_read_unlock(m, kvi_mem_shard_of(m, hash));
-    } else if (expired) kvi_mem_reclaim(m, key, hash);
+    }
     kvi_mem_count_read(m, found);
     return found ? KV_OK : KV_NOT_FOUND;
 }
@@ -3406,12 +3416,48 @@ KVI_MEM_DEFINE size_t kv_mem_sweep(kv_mem *m, size_t entries_max)
     return count;
 }
 
+/* What a shard holds, without what has expired and is still there. Under its lock. */
+typedef struct kvi_mem_tally { uint64_t count, key_bytes, value_bytes; } kvi_mem_tally;
+
+KVI_PRIVATE kvi_mem_tally kvi_mem_shard_tally(kvi_mem_work *w)
+{
+    kvi_mem_shard *s = w->s;
+    kvi_mem_tally  t;
+    uint64_t       next = 0;
+    t.count = s->count;
+    t.key_bytes = s->key_bytes;
+    t.value_bytes = s->value_bytes;
+    if (!s->expiring || s->next_expiry > kvi_mem_now(w)) return t;
+    do {
+        const kvi_mem_bucket *segment = kvi_mem_segment_at(s, next, &next);
+        uint32_t              mask = ((const kvi_mem_directory *)s->directory)->mask;
+        for (uint32_t i = 0; i <= mask; i++) {
+            uint32_t bits = segment[i].state >> 20;
+            for (; bits; bits &= bits - 1) {
+                kvi_mem_record r = kvi_mem_record_at(kvi_mem_at(s, segment[i].refs[kvi_lowest_bit32(bits)]));
+                if (!kvi_mem_expired(w, &r)) continue;
+                t.count--;
+                t.key_bytes -= r.key_size;
+                t.value_bytes -= r.value_size;
+            }
+        }
+    } while (next);
+    return t;
+}
 KVI_MEM_DEFINE uint64_t kv_mem_count(kv_mem *m)
 {
-    uint64_t count = 0;
+    kvi_mem_work w;
+    uint64_t     count = 0;
     if (!m) return 0;
-    (void)kv_mem_sweep(m, SIZE_MAX);
-    for (uint32_t i = 0; i < m->shard_count; i++) count += kvi_peek_size(&m->shards[i].count);
+    memset(&w, 0, sizeof w);
+    w.m = m;
+    for (uint32_t i = 0; i < m->shard_count; i++) {
+        w.s = m->shards + i;
+        if (!kvi_peek_size(&w.s->expiring)) { count += kvi_peek_size(&w.s->count); continue; }
+        kvi_mem_read_lock(m, w.s);
+        count += kvi_mem_shard_tally(&w).count;
+        kvi_mem_read_unlock(m, w.s);
+    }
     return count;
 }
 
@@ -3432,7 +3478,7 @@ KVI_PRIVATE void kvi_mem_shard_clear(kv_mem *m, kvi_mem_shard *s, kvi_mem_bucket
     s->key_bytes = s->value_bytes = 0;
     s->next_expiry = s->sweep_next = UINT64_MAX;
     s->sweep_at = s->clock_at = 0;
-    s->clock_bucket = 0;
+    s->clock_bucket = s->clock_slot = 0;
     s->reseed_at = 0;
 }
 
@@ -3441,9 +3487,9 @@ KVI_PRIVATE void kvi_mem_shard_clear(kv_mem *m, kvi_mem_shard *s, kvi_mem_bucket
 KVI_PRIVATE bool kvi_mem_clear_regions(kv_mem *m)
 {
     kvi_mem_pool   *pool = &m->pool;
-    size_t          needed = sizeof(kvi_mem_region) + KVI_MEM_PAGE;
+    size_t          needed = sizeof(kvi_mem_region) + KVI_MEM_LINE;
     kvi_mem_region *kept = NULL;
-    for (uint32_t i = 0; i < m->shard_count; i++) needed += (((const kvi_mem_directory *)m->shards[i].directory)->mask + 1) * sizeof(kvi_mem_bucket) * 2;
+    for (uint32_t i = 0; i < m->shard_count; i++) needed += (((const kvi_mem_directory *)m->shards[i].directory)->mask + 1) * sizeof(kvi_mem_bucket);
     for (kvi_mem_region *r = pool->regions; r; r = r->next) if (r->bytes >= needed && (!kept || r->bytes < kept->bytes)) kept = r;
     if (!kept) return false;
     for (uint32_t i = 0; i < m->shard_count; i++) kvi_mem_chunks_drop(m, m->shards + i, false);
@@ -3555,15 +3601,18 @@ KVI_MEM_DEFINE kv_status kv_mem_load(kv_mem *m, const char *path)
     return m->io ? kvi_mem_load_from(m, path) : kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: there are no files here, and no kv_io was given");
 }
 
-KVI_PRIVATE void kvi_mem_shard_stats(kv_mem *m, kvi_mem_shard *s, kv_mem_stats_t *stats)
+KVI_PRIVATE void kvi_mem_shard_stats(kv_mem *m, kvi_mem_work *w, kv_mem_stats_t *stats)
 {
+    kvi_mem_shard           *s = w->s;
+    kvi_mem_tally            tally;
     const kvi_mem_directory *d;
     const kvi_mem_chunks    *c;
     kvi_mem_read_lock(m, s);
     d = (const kvi_mem_directory *)s->directory;
-    stats->entries += s->count;
-    stats->key_bytes += s->key_bytes;
-    stats->value_bytes += s->value_bytes;
+    tally = kvi_mem_shard_tally(w);
+    stats->entries += tally.count;
+    stats->key_bytes += tally.key_bytes;
+    stats->value_bytes += tally.value_bytes;
     stats->expired += s->expired;
     stats->evicted += s->evicted;
     stats->rehashes += s->rehashes;
@@ -3577,11 +3626,16 @@ KVI_PRIVATE void kvi_mem_shard_stats(kv_mem *m, kvi_mem_shard *s, kv_mem_stats_t
 }
 KVI_MEM_DEFINE kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats)
 {
-    uint64_t parts;
+    kvi_mem_work w;
+    uint64_t     parts;
     if (!m || !stats) return KV_ERR_INVALID;
-    (void)kv_mem_sweep(m, SIZE_MAX);
+    memset(&w, 0, sizeof w);
     memset(stats, 0, sizeof *stats);
-    for (uint32_t i = 0; i < m->shard_count; i++) kvi_mem_shard_stats(m, m->shards + i, stats);
+    w.m = m;
+    for (uint32_t i = 0; i < m->shard_count; i++) {
+        w.s = m->shards + i;
+        kvi_mem_shard_stats(m, &w, stats);
+    }
     for (uint32_t i = 0; i <= m->stripe_mask; i++) {
         stats->hits += kvi_peek_u64(&m->stripes[i].hits);
         stats->misses += kvi_peek_u64(&m->stripes[i].misses);
