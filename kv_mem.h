@@ -462,6 +462,9 @@ KVI_INLINE kvi_mem_shard *kvi_mem_shard_of(const kv_mem *m, uint64_t hash) { ret
 KVI_INLINE uint8_t kvi_mem_tag(uint64_t hash) { return (uint8_t)hash ? (uint8_t)hash : 1; }
 KVI_INLINE uint32_t kvi_mem_home(uint64_t hash) { return (uint32_t)(hash >> 8) & (KVI_MEM_SEGMENT - 1); }
 
+/* Others may be reading at the same time, and set bits of it. */
+KVI_INLINE uint32_t kvi_mem_state(const kvi_mem_bucket *b) { return kvi_peek_u32(&b->state); }
+
 /* Slots of b whose tag is `tag`, as bits. */
 KVI_INLINE uint32_t kvi_mem_match(const kvi_mem_bucket *b, uint8_t tag)
 {
@@ -1031,7 +1034,7 @@ KVI_INLINE bool kvi_mem_find(const kv_mem *m, const kvi_mem_shard *s, kv_slice k
             *record = at;
             return true;
         }
-        if (!(kvi_peek_u32(&b->state) & KVI_MEM_STATE_OVERFLOW)) break;
+        if (!(kvi_mem_state(b) & KVI_MEM_STATE_OVERFLOW)) break;
     }
     *spot = home;
     return false;
@@ -1789,7 +1792,7 @@ KVI_INLINE kvi_mem_answer kvi_mem_try(const kv_mem *m, const kvi_mem_shard *s, k
             }
             return kvi_mem_unchanged(s, sequence) ? KVI_MEM_HERE : KVI_MEM_AGAIN;
         }
-        if (!(kvi_peek_u32(&b->state) & KVI_MEM_STATE_OVERFLOW)) break;
+        if (!(kvi_mem_state(b) & KVI_MEM_STATE_OVERFLOW)) break;
     }
     return kvi_mem_unchanged(s, sequence) ? KVI_MEM_MISSING : KVI_MEM_AGAIN;
 }
@@ -2506,16 +2509,16 @@ KVI_PRIVATE kv_status kvi_mem_collect_segment(kv_mem *m, kvi_mem_shard *s, const
     bool      all = count == KVI_MEM_SEGMENT, check;
     kv_status status = KV_OK;
     if (mask + 1 < KVI_MEM_SEGMENT || !inside) { from = 0; count = mask + 1; all = inside && all; check = !all; }
-    else check = !all && (segment[(from - 1) & mask].state & KVI_MEM_STATE_OVERFLOW);
+    else check = !all && (kvi_mem_state(segment + ((from - 1) & mask)) & KVI_MEM_STATE_OVERFLOW);
     for (uint32_t i = 0; i <= mask && status == KV_OK; i++) {
         const kvi_mem_bucket *b = segment + ((from + i) & mask);
         if (i >= count) {
-            if (all || count > mask || !(segment[(from + i - 1) & mask].state & KVI_MEM_STATE_OVERFLOW)) break;
+            if (all || count > mask || !(kvi_mem_state(segment + ((from + i - 1) & mask)) & KVI_MEM_STATE_OVERFLOW)) break;
             check = true;
         }
         if (i + 3 < count) kvi_mem_prefetch_records(s, segment + ((from + i + 3) & mask));
         status = kvi_mem_collect_bucket(m, s, b, span, check, to);
-        if (i + 1 < count && inside && mask + 1 == KVI_MEM_SEGMENT && !(b->state & KVI_MEM_STATE_OVERFLOW)) check = false;
+        if (i + 1 < count && inside && mask + 1 == KVI_MEM_SEGMENT && !(kvi_mem_state(b) & KVI_MEM_STATE_OVERFLOW)) check = false;
     }
     return status;
 }
@@ -3432,7 +3435,7 @@ KVI_PRIVATE kvi_mem_tally kvi_mem_shard_tally(kvi_mem_work *w)
         const kvi_mem_bucket *segment = kvi_mem_segment_at(s, next, &next);
         uint32_t              mask = ((const kvi_mem_directory *)s->directory)->mask;
         for (uint32_t i = 0; i <= mask; i++) {
-            uint32_t bits = segment[i].state >> 20;
+            uint32_t bits = kvi_mem_state(segment + i) >> 20;
             for (; bits; bits &= bits - 1) {
                 kvi_mem_record r = kvi_mem_record_at(kvi_mem_at(s, segment[i].refs[kvi_lowest_bit32(bits)]));
                 if (!kvi_mem_expired(w, &r)) continue;
