@@ -831,6 +831,7 @@ KVI_PRIVATE kv_status kvi_thread_start(kvi_thread *t, void (*run)(void *), void 
     return t->handle ? KV_OK : KV_ERR_NO_MEMORY;
 }
 KVI_PRIVATE void kvi_thread_join(kvi_thread *t) { WaitForSingleObject(t->handle, INFINITE); CloseHandle(t->handle); }
+KVI_PRIVATE uintptr_t kvi_thread_id(void) { return (uintptr_t)GetCurrentThreadId(); }     /* a number that no other living thread has */
 #elif KVI_THREADS
 typedef pthread_mutex_t kvi_mutex;
 typedef pthread_cond_t  kvi_cond;
@@ -947,7 +948,7 @@ KVI_PRIVATE void kvi_sleep_ms(uint32_t ms)
 
 /* How often this process is the child of a fork, as far back as the first kvi_fork_watch: an object
    that remembers the number notices that it was carried into a child. */
-#if KVI_THREADS
+#if KVI_THREADS && KVI_OS_POSIX
 static uint32_t kvi_fork_number, kvi_fork_watched;
 KVI_PRIVATE void kvi_fork_in_child(void) { kvi_add_u32(&kvi_fork_number, 1); }
 KVI_PRIVATE void kvi_fork_register(void) { (void)pthread_atfork(NULL, NULL, kvi_fork_in_child); }
@@ -1199,12 +1200,14 @@ KVI_PRIVATE void *kvi_alloc_zero(const kv_allocator *a, size_t size)
    Where the allocator is malloc, blocks of at least one large page are mapped by themselves: what malloc
    hands out again has small pages already. Freed by kvi_free_huge, with the same size. */
 #define KVI_HUGE_PAGE ((size_t)2 << 20)
-#if KVI_OS_POSIX && !defined(KV_NO_MALLOC) && (defined(MAP_ANONYMOUS) || defined(__linux__) || defined(MAP_ANON))
+#if KVI_OS_POSIX && !defined(KV_NO_MALLOC) && !defined(KV_DEFAULT_RESIZE) && (defined(MAP_ANONYMOUS) || defined(__linux__) || defined(MAP_ANON))
 #define KVI_MAP_HUGE 1
 #if defined(MAP_ANONYMOUS)
 #define KVI_MAP_ANONYMOUS MAP_ANONYMOUS
 #elif defined(MAP_ANON)
 #define KVI_MAP_ANONYMOUS MAP_ANON
+#elif defined(__mips__)
+#define KVI_MAP_ANONYMOUS 0x800
 #else
 #define KVI_MAP_ANONYMOUS 0x20      /* hidden by -std=c99, and as fixed as an ABI can be */
 #endif

@@ -466,7 +466,7 @@ KVI_PRIVATE void kvi_huffman_count(const uint8_t *plane, size_t n, bool exact, u
     for (uint32_t s = first; s <= last; s++) {
         uint32_t count = counts[0][s] + counts[1][s], from = s > first + KVI_HUFFMAN_NEIGHBOURS ? s - KVI_HUFFMAN_NEIGHBOURS : first;
         if (count) weights[s] = count * 16;
-        for (uint32_t near = from; !exact && count && near <= last && near <= s + KVI_HUFFMAN_NEIGHBOURS; near++) if (!weights[near]) weights[near] = 1;
+        for (uint32_t beside = from; !exact && count && beside <= last && beside <= s + KVI_HUFFMAN_NEIGHBOURS; beside++) if (!weights[beside]) weights[beside] = 1;
     }
     if (!exact && !weights[first]) weights[first] = 1;
     if (!exact && !weights[last]) weights[last] = 1;

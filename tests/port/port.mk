@@ -7,8 +7,9 @@ PORT_BUILD    := $(BUILD)/port
 PORT_SOURCES  := $(call pick,$(sort $(wildcard tests/unit/*.c)))
 PORT_SCRIPTS  := $(wildcard $(PORT)/*.sh $(PORT)/*.h $(PORT)/firmware.c $(PORT)/wasi.mjs)
 PORT_FIRMWARE := m0 m3 rv32
-# not run there: tests of the kit itself and of zstd on firmware, tests of POSIX where it is another system
-PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c tests/unit/unit_compress.c
+# not run there: on firmware the tests of the kit itself, of zstd and of large inputs (its own programs
+# fw_*.c are there instead); tests of POSIX where it is another system
+PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c tests/unit/unit_compress.c tests/unit/unit_fst.c tests/unit/unit_lsm.c
 PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
 PORT_MODULES  := $(foreach m,mem art fst compress lsm,$(if $(wildcard kv_$(m).h),$(m))) $(if $(wildcard kv_lsm.h),littlefs)
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf i386 musl
