@@ -255,8 +255,8 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
    A reference (uint32_t) names a block: bits 19 to 31 its chunk (never 0), bits 1 to 18 its first
    granule in there, bit 0 whether it is a leaf. 0 is no block.
 
-   Inner node:  lock 4 | count 2 | prefix size 2 | kind | capacity / 4 | twin | 0 | index 256, kind 3
-                only | keys, one byte an edge, ascending | references, 4 bytes an edge | prefix
+   Inner node:  lock | kind | capacity / 2 | twin | count 2 | prefix size 2 | index 256, kind 3 only |
+                keys, one byte an edge, ascending | references, 4 bytes an edge | prefix
    Edges lie in order. An edge to an inner node stands for its key byte, which is not repeated below.
    An edge to a leaf stands for the bytes from its key up to the next edge's key, and the leaf's tails
    begin with that byte. Edge 0, where it is a leaf with key 0, also has the key that ends here. (If an
@@ -286,9 +286,9 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
    Outside value:  size 4 | bytes, or where they are more than KVI_ART_RECORD_MAX a pointer to them. */
 
 typedef struct kvi_art_inner {
-    uint32_t lock;                  /* 0 free, 1 locked, 2 replaced: nobody reaches it any more */
+    uint8_t  lock;                  /* 0 free, 1 locked, 2 replaced: nobody reaches it any more */
+    uint8_t  kind, pairs, twin;     /* pairs: capacity / 2 */
     uint16_t count, prefix_size;
-    uint8_t  kind, capacity4, twin, zero;
 } kvi_art_inner;
 
 enum { KVI_ART_FIRST_EMPTY = 1, KVI_ART_TAIL_FIXED = 2, KVI_ART_WIDE = 4, KVI_ART_VALUE_FIXED = 8 };
@@ -330,7 +330,8 @@ typedef struct kvi_art_retired { size_t epoch; uint32_t ref, was; } kvi_art_reti
 struct kv_art {
     kv_store     store;             /* first: kv_art_store is a cast */
     kvi_pointer  rooms;             /* kvi_art_room by chunk number */
-    uint32_t     root, root_lock;   /* a reference, or 0: empty */
+    uint32_t     root;              /* a reference, or 0: empty */
+    uint8_t      root_lock;
     bool         concurrent;
     size_t       version;           /* not concurrent: changes with every write */
     size_t       count, key_bytes, value_bytes;     /* modulo; concurrent: what is not in the pins */
@@ -668,7 +669,7 @@ KVI_ART_INLINE void kvi_art_memory_unlock(kv_art *a) { if (kvi_art_shared(a)) kv
 
 KVI_ART_INLINE size_t kvi_art_inner_bytes(const kvi_art_inner *n)
 {
-    return sizeof *n + (n->kind == 3 ? 256u : 0u) + (size_t)n->capacity4 * 20u + n->prefix_size;
+    return sizeof *n + (n->kind == 3 ? 256u : 0u) + (n->pairs * 2u + 2u) / 4 * 4 + (size_t)n->pairs * 8u + n->prefix_size;
 }
 KVI_ART_INLINE uint32_t kvi_art_leaf_granules(const uint8_t *leaf) { uint16_t g; memcpy(&g, leaf + 2, 2); return g; }
 
@@ -798,18 +799,19 @@ KVI_PRIVATE uint32_t kvi_art_alloc(kv_art *a, uint32_t pool, size_t bytes)
 /* Lock an inner node, or the root's slot where node is NULL. False: the node was replaced. */
 KVI_PRIVATE bool kvi_art_lock(kv_art *a, kvi_art_inner *node)
 {
-    uint32_t *lock = node ? &node->lock : &a->root_lock, turns = 0;
+    uint8_t *lock = node ? &node->lock : &a->root_lock;
+    uint32_t turns = 0;
     if (!kvi_art_shared(a)) return true;
     for (;;) {
-        uint32_t state = kvi_peek_u32(lock);
+        uint8_t state = kvi_peek_u8(lock);
         if (state == KVI_ART_REPLACED) return false;
-        if (state == KVI_ART_UNLOCKED && kvi_cas_u32(lock, KVI_ART_UNLOCKED, KVI_ART_LOCKED)) return true;
+        if (state == KVI_ART_UNLOCKED && kvi_cas_u8(lock, KVI_ART_UNLOCKED, KVI_ART_LOCKED)) return true;
         if (++turns < 64) kvi_pause(); else kvi_yield();
     }
 }
 KVI_PRIVATE void kvi_art_unlock(kv_art *a, kvi_art_inner *node)
 {
-    if (kvi_art_shared(a)) kvi_store_u32(node ? &node->lock : &a->root_lock, KVI_ART_UNLOCKED);
+    if (kvi_art_shared(a)) kvi_store_u8(node ? &node->lock : &a->root_lock, KVI_ART_UNLOCKED);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -820,8 +822,8 @@ KVI_PRIVATE void kvi_art_unlock(kv_art *a, kvi_art_inner *node)
 KVI_ART_INLINE kvi_art_inner *kvi_art_inner_at(const kv_art *a, uint32_t ref) { return (kvi_art_inner *)(void *)kvi_art_at(a, ref); }
 KVI_ART_INLINE uint8_t *kvi_art_index(const kvi_art_inner *n) { return (uint8_t *)(uintptr_t)(n + 1); }
 KVI_ART_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (n->kind == 3 ? 256 : 0); }
-KVI_ART_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + 4u * n->capacity4); }
-KVI_ART_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 4u * n->capacity4); }
+KVI_ART_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + (n->pairs * 2u + 2u) / 4 * 4); }
+KVI_ART_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 2u * n->pairs); }
 
 /* Bit i: p[i] <= most, for i < count <= 16. Only the first `count` bytes can be other threads' concern,
    but a vector reads all 16; ThreadSanitizer would object. */
@@ -878,13 +880,13 @@ KVI_PRIVATE uint32_t kvi_art_new_inner(kv_art *a, uint32_t capacity, uint32_t pr
 {
     uint32_t       kind, ref;
     kvi_art_inner  head, *n;
-    if (capacity <= 4) { kind = 0; capacity = 4; }
+    if (capacity <= 4) { kind = 0; capacity = capacity <= 2 ? 2 : 4; }
     else if (capacity <= 16) { kind = 1; capacity = (capacity + 3) / 4 * 4; }
     else if (capacity <= 48) { kind = 2; capacity = (capacity + 7) / 8 * 8; }
     else { kind = 3; capacity = capacity > 240 ? 260 : (capacity + 15) / 16 * 16; }
     memset(&head, 0, sizeof head);
     head.kind = (uint8_t)kind;
-    head.capacity4 = (uint8_t)(capacity / 4);
+    head.pairs = (uint8_t)(capacity / 2);
     head.prefix_size = (uint16_t)prefix_size;
     ref = kvi_art_alloc(a, KVI_ART_INNER_POOL, kvi_art_inner_bytes(&head));
     if (!ref) return 0;
@@ -896,7 +898,7 @@ KVI_PRIVATE void kvi_art_insert_edge(kvi_art_inner *n, uint32_t edge, uint8_t ke
 {
     uint8_t  *keys = kvi_art_keys(n);
     uint32_t *refs = kvi_art_refs(n), behind = n->count - edge;
-    KV_ASSERT(n->count < 4u * n->capacity4);
+    KV_ASSERT(n->count < 2u * n->pairs);
     memmove(keys + edge + 1, keys + edge, behind);
     memmove(refs + edge + 1, refs + edge, behind * 4);
     keys[edge] = key;
@@ -1605,7 +1607,7 @@ KVI_PRIVATE void kvi_art_let_go(kv_art *a, const kvi_art_path *p, bool shape)
 KVI_PRIVATE uint32_t kvi_art_edit(kv_art *a, const kvi_art_path *p, uint32_t more)
 {
     uint32_t ref;
-    if (!kvi_art_shared(a) && p->parent->count + more <= 4u * p->parent->capacity4) return p->parent_ref;
+    if (!kvi_art_shared(a) && p->parent->count + more <= 2u * p->parent->pairs) return p->parent_ref;
     ref = kvi_art_new_inner(a, p->parent->count + more, p->parent->prefix_size);
     if (!ref) return 0;
     kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, ref)), kvi_art_prefix(p->parent), p->parent->prefix_size);
@@ -1624,7 +1626,7 @@ KVI_PRIVATE void kvi_art_let_go_replaced(kv_art *a, const kvi_art_path *p, uint3
 {
     if (!kvi_art_shared(a)) return;
     if (p->parent && ref != p->parent_ref) {
-        kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
+        kvi_store_u8(&p->parent->lock, KVI_ART_REPLACED);
         kvi_art_unlock(a, p->above);
     } else kvi_art_let_go(a, p, true);
 }
@@ -1918,14 +1920,14 @@ KVI_PRIVATE bool kvi_art_cut_edge(kv_art *a, const kvi_art_path *p)
     if (!ref) return false;
     kvi_art_remove_edge(kvi_art_inner_at(a, ref), p->edge);
     kvi_art_replace_parent(a, p, ref);
-    if (kvi_art_shared(a) && ref != p->parent_ref) kvi_store_u32(&p->parent->lock, KVI_ART_REPLACED);
+    if (kvi_art_shared(a) && ref != p->parent_ref) kvi_store_u8(&p->parent->lock, KVI_ART_REPLACED);
     return true;
 }
 /* Unlock after kvi_art_cut_edge, whatever it did. */
 KVI_PRIVATE void kvi_art_let_go_cut(kv_art *a, const kvi_art_path *p)
 {
     if (!kvi_art_shared(a)) return;
-    if (!p->parent || kvi_peek_u32(&p->parent->lock) != KVI_ART_REPLACED) { kvi_art_let_go(a, p, true); return; }
+    if (!p->parent || kvi_peek_u8(&p->parent->lock) != KVI_ART_REPLACED) { kvi_art_let_go(a, p, true); return; }
     kvi_art_unlock(a, p->above);
 }
 
@@ -2009,7 +2011,7 @@ KVI_PRIVATE bool kvi_art_join(kv_art *a, const kvi_art_path *p)
     kvi_copy(prefix, kvi_art_prefix(n), n->prefix_size);
     prefix[n->prefix_size] = kvi_art_keys(n)[0];
     kvi_copy(prefix + n->prefix_size + 1, kvi_art_prefix(child), child->prefix_size);
-    if (kvi_art_shared(a)) kvi_store_u32(&child->lock, KVI_ART_REPLACED);
+    if (kvi_art_shared(a)) kvi_store_u8(&child->lock, KVI_ART_REPLACED);
     kvi_art_replace_parent(a, p, ref);
     kvi_art_retire(a, child_ref, KVI_ART_WAS_INNER);
     kvi_art_let_go_replaced(a, p, ref);
@@ -2799,8 +2801,8 @@ KVI_PRIVATE void kvi_art_check_inner(void *user, uint32_t ref)
     const kvi_art_inner *n = kvi_art_inner_at(u->art, ref);
     const uint8_t       *keys = kvi_art_keys(n);
     if (!kvi_art_check_block(u, ref, KVI_ART_INNER_POOL, kvi_art_granules(kvi_art_inner_bytes(n)))) return;
-    KVI_ART_MUST(u, n->kind <= 3 && n->count <= 4u * n->capacity4, "an inner node has more edges than room");
-    KVI_ART_MUST(u, n->kind == (n->capacity4 <= 1 ? 0 : n->capacity4 <= 4 ? 1 : n->capacity4 <= 12 ? 2 : 3), "an inner node is of the wrong kind");
+    KVI_ART_MUST(u, n->kind <= 3 && n->count <= 2u * n->pairs, "an inner node has more edges than room");
+    KVI_ART_MUST(u, n->kind == (n->pairs <= 2 ? 0 : n->pairs <= 8 ? 1 : n->pairs <= 24 ? 2 : 3), "an inner node is of the wrong kind");
     KVI_ART_MUST(u, n->lock == KVI_ART_UNLOCKED, "an inner node is locked or was replaced");
     KVI_ART_MUST(u, n->twin == (n->count > 1 && keys[1] == 0), "an inner node's twin mark is wrong");
     if (u->wrong) return;
