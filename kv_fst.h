@@ -298,7 +298,10 @@ KV_API kv_status kv_fst_dot(kv_fst *f, kv_write_fn w, void *user);
 #define KVI_FST_ENTRIES      64u        /* of one state */
 #define KVI_FST_LEVELS       16u        /* of states above the leaves; each has at least two arcs but for the last */
 #define KVI_FST_TOKEN_BYTES  16u        /* the longest token */
-#define KVI_FST_TOKENS_MAX   65000u
+#ifndef TMAX
+#define TMAX 65000u
+#endif
+#define KVI_FST_TOKENS_MAX   TMAX
 #define KVI_FST_DICTIONARIES 255u
 #define KVI_FST_PIECE        65536u     /* bytes under one link of the checksum's chain */
 #define KVI_FST_INLINE_MAX   1024u      /* a longer value lies outside its leaf */
@@ -920,7 +923,7 @@ typedef struct kvi_fst_step {
 
 typedef struct kvi_fst_cursor {
     const kv_fst *f;
-    uint8_t      *key;                  /* key_size_max bytes, and room for a whole token behind */
+    uint8_t      *key;                  /* key_size_max bytes, and room for 16 more behind */
     uint32_t      key_size;
     kvi_fst_step  path[KVI_FST_LEVELS + 1];     /* path[0]: the leaf, path[levels]: the root */
     uint32_t      rest;                 /* where the rest of the next entry begins */
@@ -1093,21 +1096,47 @@ KVI_PRIVATE kv_status kvi_fst_next_leaf(kvi_fst_cursor *c, uint32_t level, uint3
     return KV_END;
 }
 
+/* A whole token, which the key has room for. */
+KVI_INLINE bool kvi_fst_write_token(const kvi_fst_dictionary *d, const uint8_t *symbol, uint8_t *key, uint32_t *at)
+{
+    uint32_t       size;
+    const uint8_t *text = kvi_fst_token(d, kvi_load_le16(symbol), &size);
+    if (KVI_UNLIKELY(!text)) return false;
+    memcpy(key + *at, text, KVI_FST_TOKEN_BYTES);
+    *at += size;
+    return true;
+}
+
 /* One key on. On KV_END and failures the cursor is nowhere. */
 KVI_INLINE kv_status kvi_fst_next(kvi_fst_cursor *c)
 {
-    kvi_fst_step *leaf = &c->path[0];
-    uint32_t      column = leaf->entry, at, size;
+    kvi_fst_step  *leaf = &c->path[0];
+    uint32_t       column = leaf->entry, at, count, most = c->f->key_size_max;
+    const uint8_t *rest;
     if (column >= leaf->block.columns) return kvi_fst_next_leaf(c, 1, KVI_FST_ANY_DEPTH);
     at = leaf->base + c->lcps[column];
-    size = leaf->block.dictionary ? 2 : 1;
-    if (KVI_UNLIKELY(at > c->f->key_size_max || c->rest + c->counts[column] > leaf->block.rests_count)) return KV_ERR_CORRUPT;
-    if (!kvi_fst_write(c, &leaf->block, leaf->block.firsts + (size_t)column * size, 1, &at)
-        || !kvi_fst_write(c, &leaf->block, leaf->block.rests + (size_t)c->rest * size, c->counts[column], &at)) return KV_ERR_CORRUPT;
-    c->rest += c->counts[column];
-    c->key_size = at;
+    count = c->counts[column];
+    if (KVI_UNLIKELY(at > most || c->rest + count > leaf->block.rests_count)) return KV_ERR_CORRUPT;
     leaf->entry = column + 1;
-    return KV_OK;
+    if (leaf->block.dictionary) {
+        const kvi_fst_dictionary *d = leaf->block.dictionary;
+        rest = leaf->block.rests + 2 * (size_t)c->rest;
+        c->rest += count;
+        if (!kvi_fst_write_token(d, leaf->block.firsts + 2 * (size_t)column, c->key, &at)) return KV_ERR_CORRUPT;
+        for (; count; count--, rest += 2) {
+            if (KVI_UNLIKELY(at > most) || !kvi_fst_write_token(d, rest, c->key, &at)) return KV_ERR_CORRUPT;
+        }
+    } else {
+        if (KVI_UNLIKELY(count >= most || at >= most - count)) return KV_ERR_CORRUPT;
+        rest = leaf->block.rests + c->rest;
+        c->rest += count;
+        c->key[at++] = leaf->block.firsts[column];
+        if (count <= 16) memcpy(c->key + at, rest, 16);     /* there is room for more than is meant, here and there */
+        else memcpy(c->key + at, rest, count);
+        at += count;
+    }
+    c->key_size = at;
+    return KVI_LIKELY(at <= most) ? KV_OK : KV_ERR_CORRUPT;
 }
 /* One key back. */
 KVI_PRIVATE kv_status kvi_fst_prev(kvi_fst_cursor *c)
@@ -1768,52 +1797,84 @@ KVI_PRIVATE kv_status kvi_fst_find_bound(const kv_fst *f, kv_slice key, uint64_t
     if (s >= 0) *rank = place.rank + (longer && s == KV_OK ? 1 : 0);        /* the key that it was cut to is less */
     return s;
 }
+/* A range's bounds, with memory for the end of its prefix. */
+typedef struct kvi_fst_bounds { kvi_bounds b; uint8_t small[64], *memory; size_t size; } kvi_fst_bounds;
+
+KVI_PRIVATE kv_status kvi_fst_bounds_make(kv_fst *f, const kv_range *range, kvi_fst_bounds *r)
+{
+    kv_status s = kvi_check_range(range);
+    if (s < 0) return s;
+    r->size = kvi_bounds_memory(range);
+    r->memory = r->size <= sizeof r->small ? r->small : (uint8_t *)kvi_alloc(&f->allocator, r->size);
+    if (!r->memory) return KV_ERR_NO_MEMORY;
+    r->b = kvi_bounds_of(range, r->memory);
+    return KV_OK;
+}
+KVI_PRIVATE void kvi_fst_bounds_free(kv_fst *f, kvi_fst_bounds *r) { if (r->memory != r->small) kvi_free(&f->allocator, r->memory, r->size); }
+
+/* The rank behind the last key of some bounds. */
+KVI_PRIVATE kv_status kvi_fst_upper(const kv_fst *f, const kvi_bounds *b, uint64_t *to)
+{
+    *to = b->empty ? 0 : f->keys;
+    return b->has_upper && !b->empty ? kvi_fst_find_bound(f, b->upper, to) : KV_OK;
+}
 /* The ranks of a range: of its first key, and behind its last. */
 KVI_PRIVATE kv_status kvi_fst_span(kv_fst *f, const kv_range *range, uint64_t *from, uint64_t *to)
 {
-    uint8_t    small[64], *memory = small;
-    size_t     size = kvi_bounds_memory(range);
-    kvi_bounds b;
-    kv_status  s = kvi_check_range(range);
-    *from = *to = 0;
-    if (s < 0) return s;
-    if (size > sizeof small) {
-        memory = (uint8_t *)kvi_alloc(&f->allocator, size);
-        if (!memory) return kvi_fst_fail(f, KV_ERR_NO_MEMORY);
-    }
-    b = kvi_bounds_of(range, memory);
-    if (!b.empty) {
-        *to = f->keys;
-        if (b.lower.size) s = kvi_fst_find_bound(f, b.lower, from);
-        if (b.has_upper && s >= 0) s = kvi_fst_find_bound(f, b.upper, to);
-        if (*from > *to) *from = *to;
-    }
-    if (memory != small) kvi_free(&f->allocator, memory, size);
+    kvi_fst_bounds r;
+    kv_status      s = kvi_fst_bounds_make(f, range, &r);
+    if (s < 0) return kvi_fst_fail(f, s);
+    *from = 0;
+    s = kvi_fst_upper(f, &r.b, to);
+    if (s >= 0 && r.b.lower.size && !r.b.empty) s = kvi_fst_find_bound(f, r.b.lower, from);
+    if (*from > *to) *from = *to;
+    kvi_fst_bounds_free(f, &r);
     return s < 0 ? kvi_fst_fail(f, s) : KV_OK;
+}
+
+/* To the first key that a scan visits; *left: how many there are. */
+KVI_PRIVATE kv_status kvi_fst_scan_start(kvi_fst_cursor *c, const kvi_bounds *b, bool reverse, uint64_t *left)
+{
+    const kv_fst *f = c->f;
+    uint64_t      from = 0, to;
+    kv_status     s = kvi_fst_upper(f, b, &to);
+    *left = 0;
+    if (s < 0 || !to) return s < 0 ? s : KV_END;
+    if (!reverse) {
+        s = b->lower.size ? kvi_fst_seek(c, b->lower) : kvi_fst_first(c);
+        if (s == KV_OK) from = kvi_fst_rank_here(c);
+    } else {
+        s = b->lower.size ? kvi_fst_find_bound(f, b->lower, &from) : KV_OK;
+        if (s >= 0 && from < to) s = kvi_fst_to_rank(c, to - 1);
+    }
+    if (s < 0 || s == KV_END) return s;
+    if (from >= to) return KV_END;
+    *left = to - from;
+    return KV_OK;
 }
 
 KVI_FST_DEFINE kv_status kv_fst_scan(kv_fst *f, const kv_range *range, kv_visit_fn visit, void *user)
 {
     kvi_fst_cursor *c;
-    uint64_t        from, to, left;
+    kvi_fst_bounds  r;
+    uint64_t        left = 0;
     uint8_t         scratch[8];
     kv_slice        value;
     kv_status       s;
     bool            reverse = range && range->reverse;
     if (!f || !visit) return KV_ERR_INVALID;
-    s = kvi_fst_span(f, range, &from, &to);
-    if (s < 0 || from >= to) return s;
-    left = to - from;
-    if (range && range->limit && range->limit < left) left = range->limit;
+    s = kvi_fst_bounds_make(f, range, &r);
+    if (s < 0) return kvi_fst_fail(f, s);
     c = kvi_fst_cursor_new(f);
-    if (!c) return kvi_fst_fail(f, KV_ERR_NO_MEMORY);
-    s = kvi_fst_to_rank(c, reverse ? to - 1 : from);
+    s = c ? kvi_fst_scan_start(c, &r.b, reverse, &left) : KV_ERR_NO_MEMORY;
+    if (range && range->limit && range->limit < left) left = range->limit;
     while (s == KV_OK) {
         if (!kvi_fst_value_here(c, scratch, &value)) { s = KV_ERR_CORRUPT; break; }
         if (!visit(user, kvi_fst_key(c), value) || !--left) break;
         s = reverse ? kvi_fst_prev(c) : kvi_fst_next(c);
     }
     kvi_fst_cursor_free(c);
+    kvi_fst_bounds_free(f, &r);
     return s < 0 ? kvi_fst_fail(f, s) : KV_OK;
 }
 
@@ -1960,7 +2021,10 @@ KVI_PRIVATE const kv_store_ops *kvi_fst_store_ops(void) { return &kvi_fst_ops; }
 #define KVI_FST_MEMORY_DEFAULT  ((size_t)64 << 20)
 #define KVI_FST_MEMORY_LEAST    ((size_t)1 << 20)
 #define KVI_FST_CHUNK           131072u         /* bytes; holds any record */
-#define KVI_FST_SAMPLE_MOST     ((size_t)2 << 20)
+#ifndef SMAX
+#define SMAX 2
+#endif
+#define KVI_FST_SAMPLE_MOST     ((size_t)SMAX << 19)
 #define KVI_FST_REGISTRY_SLOTS  8192u
 #define KVI_FST_REGISTERED_MOST 4096u           /* a larger state is never shared */
 

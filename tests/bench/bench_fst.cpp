@@ -1,0 +1,358 @@
+// bench_fst.cpp
+// Goal: size and speed of kv_fst.h beside the structures that one would use instead, on the same keys, in the
+//   same run: front coding in buckets of 16 (written here, as simple as it is), marisa-trie, a sorted array.
+// Method: each measure is taken from all of them in turn, ROUNDS times; medians and their ratios are printed.
+//   Keys are asked for in a random order and lie one behind the other in that order, so that fetching the
+//   question costs nobody anything. Missing keys are real ones with one byte changed.
+//   The first check of every structure is that it answers all keys rightly.
+//
+//   bench_fst [--json] [SET...]        SET: paths urls words random dense sparse, default all that are there
+//
+//   bench-libs: marisa
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"     // in the AVX-512 intrinsics of gcc 12
+#endif
+#define KV_FST_IMPLEMENTATION
+#include "../../kv_fst.h"
+#ifdef HAVE_marisa
+#include <marisa.h>
+#endif
+#include <stdio.h>
+#include <time.h>
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+static double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return double(t.tv_sec) + double(t.tv_nsec) * 1e-9; }
+static const int ROUNDS = 5;
+
+struct Keys {
+    std::string text;
+    std::vector<uint32_t> at;           // and one behind the last
+    size_t size() const { return at.size() - 1; }
+    kv_slice operator[](size_t i) const { return kv_bytes(text.data() + at[i], at[i + 1] - at[i]); }
+    Keys() : at(1, 0) {}
+    void add(kv_slice k) { text.append(static_cast<const char *>(k.data), k.size); at.push_back(uint32_t(text.size())); }
+};
+
+static uint64_t random_state = 1;
+static uint64_t next_random() { random_state += UINT64_C(0x9E3779B97F4A7C15); return kvi_mix64(random_state); }
+
+// ---- the keys ----
+
+static bool load(const char *command, Keys &keys)
+{
+    FILE *f = popen(command, "r");
+    if (!f) return false;
+    std::string all;
+    char part[65536];
+    for (size_t got; (got = fread(part, 1, sizeof part, f)) > 0;) all.append(part, got);
+    pclose(f);
+    for (size_t from = 0, to; (to = all.find('\n', from)) != std::string::npos; from = to + 1) keys.add(kv_bytes(all.data() + from, to - from));
+    return keys.size() > 1000;
+}
+static bool make(const std::string &set, Keys &keys)
+{
+    if (set == "paths") return load("zstd -dqc ../shared/data/paths-1m.sorted.txt.zst 2>/dev/null", keys)
+                            || load("find / -xdev 2>/dev/null | head -1000000 | LC_ALL=C sort -u", keys);
+    if (set == "urls") return load("zstd -dqc ../shared/data/urls-200k.sorted.txt.zst 2>/dev/null", keys);
+    if (set == "words") return load("LC_ALL=C sort -u /usr/share/dict/american-english-insane 2>/dev/null", keys);
+    std::vector<uint64_t> n(1000000);
+    for (size_t i = 0; i < n.size(); i++) n[i] = set == "dense" ? i : set == "sparse" ? 1000007 + 3 * i : next_random();
+    std::sort(n.begin(), n.end());
+    for (uint64_t v : n) { uint8_t b[8]; for (int k = 0; k < 8; k++) b[k] = uint8_t(v >> (56 - 8 * k)); keys.add(kv_bytes(b, 8)); }
+    return true;
+}
+
+// ---- ours ----
+
+static kv_status to_string(void *user, const void *data, size_t size) { static_cast<std::string *>(user)->append(static_cast<const char *>(data), size); return KV_OK; }
+
+struct Sink { uint64_t sum, count; };
+static bool consume(void *user, kv_slice key, kv_slice value)
+{
+    Sink *s = static_cast<Sink *>(user);
+    s->sum += key.size + value.size + (key.size ? static_cast<const uint8_t *>(key.data)[key.size - 1] : 0u);
+    s->count++;
+    return true;
+}
+
+static size_t memory_live, memory_peak;
+static void *counted(void *, void *memory, size_t old_size, size_t new_size)
+{
+    if (!new_size) { free(memory); memory_live -= old_size; return NULL; }
+    void *p = realloc(memory, new_size);
+    if (p) { memory_live += new_size - old_size; memory_peak = std::max(memory_peak, memory_live); }
+    return p;
+}
+
+struct Ours {
+    std::string bytes;
+    kv_fst *f = NULL;
+    double open_seconds = 0;
+    static const char *name() { return "kv_fst"; }
+    bool build(const Keys &keys, const std::vector<uint64_t> *values)
+    {
+        kv_fst_build_options o;
+        memset(&o, 0, sizeof o);
+        o.values = KV_FST_U64;
+        o.allocator.resize = counted;
+        memory_live = memory_peak = 0;
+        kv_fst_builder *b;
+        bytes.clear();
+        if (kv_fst_build_begin(&o, to_string, &bytes, &b) < 0) return false;
+        for (size_t i = 0; i < keys.size(); i++) if (kv_fst_add(b, keys[i], values ? (*values)[i] : i) < 0) break;
+        if (kv_fst_build_finish(b) < 0) return false;
+        return true;
+    }
+    bool open()
+    {
+        kv_fst_close(f);
+        f = NULL;
+        double t = now();
+        bool ok = kv_fst_open_memory(NULL, kv_bytes(bytes.data(), bytes.size()), &f) == KV_OK;
+        open_seconds = now() - t;
+        return ok;
+    }
+    ~Ours() { kv_fst_close(f); }
+    double size() const { return double(bytes.size()); }
+    bool get(kv_slice key, uint64_t &v) const { return kv_fst_get(f, key, &v) == KV_OK; }
+    void scan(Sink &s) const { kv_fst_scan(f, NULL, consume, &s); }
+    void seek(kv_slice from, size_t count, Sink &s) const { kv_range r; memset(&r, 0, sizeof r); r.from = from; r.limit = count; kv_fst_scan(f, &r, consume, &s); }
+};
+
+// ---- front coding, buckets of 16: the first key of a bucket whole, of the others the length that they share ----
+
+struct Front {
+    std::string bytes;
+    std::vector<uint32_t> bucket;
+    size_t count = 0;
+    static const char *name() { return "front16"; }
+    static void put(std::string &s, size_t n) { for (; n >= 128; n >>= 7) s.push_back(char(n | 128)); s.push_back(char(n)); }
+    static size_t take(const uint8_t *&p) { size_t n = *p++; if (n < 128) return n; n &= 127; for (int shift = 7;; shift += 7) { size_t b = *p++; n |= (b & 127) << shift; if (b < 128) return n; } }
+    bool build(const Keys &keys, const std::vector<uint64_t> *)
+    {
+        count = keys.size();
+        bytes.clear(); bucket.clear();
+        for (size_t i = 0; i < count; i++) {
+            kv_slice k = keys[i];
+            size_t lcp = 0;
+            if (i % 16 == 0) bucket.push_back(uint32_t(bytes.size()));
+            else { lcp = kv_common_prefix(keys[i - 1], k); put(bytes, lcp); }
+            put(bytes, k.size - lcp);
+            bytes.append(static_cast<const char *>(k.data) + lcp, k.size - lcp);
+        }
+        bytes.append(16, 0);
+        return true;
+    }
+    bool open() { return true; }
+    double size() const { return double(bytes.size() + 4 * bucket.size()); }
+    const uint8_t *at(size_t b) const { return reinterpret_cast<const uint8_t *>(bytes.data()) + bucket[b]; }
+    size_t find(kv_slice key) const         // the last bucket whose first key is not greater
+    {
+        size_t low = 0, high = bucket.size();
+        while (low + 1 < high) {
+            size_t middle = (low + high) / 2;
+            const uint8_t *p = at(middle);
+            size_t n = take(p);
+            if (kvi_compare_bytes(p, n, key.data, key.size) <= 0) low = middle; else high = middle;
+        }
+        return low;
+    }
+    bool get(kv_slice key, uint64_t &v) const
+    {
+        size_t b = find(key), end = std::min(count, b * 16 + 16);
+        const uint8_t *p = at(b), *q = static_cast<const uint8_t *>(key.data);
+        size_t n = take(p), same = kvi_common_prefix(p, q, std::min(n, key.size));
+        if (same == n && same == key.size) { v = b * 16; return true; }
+        p += n;
+        for (size_t i = b * 16 + 1; i < end; i++) {
+            size_t lcp = take(p), size = take(p);
+            if (lcp < same) return false;
+            if (lcp == same) {
+                size_t more = kvi_common_prefix(p, q + same, std::min(size, key.size - same));
+                if (more == size && same + more == key.size) { v = i; return true; }
+                if (more < size && (same + more == key.size || p[more] > q[same + more])) return false;
+                same += more;
+            }
+            p += size;
+        }
+        return false;
+    }
+    void walk(size_t b, kv_slice from, size_t limit, Sink &s) const
+    {
+        char key[65536 + 16];
+        bool going = !from.size;
+        const uint8_t *p = at(b);
+        uint8_t value[8];
+        for (size_t i = b * 16; i < count; i++) {
+            size_t lcp = i % 16 ? take(p) : 0, size = take(p);
+            if (size <= 16) memcpy(key + lcp, p, 16); else memcpy(key + lcp, p, size);
+            p += size;
+            if (!going && kvi_compare_bytes(key, lcp + size, from.data, from.size) < 0) continue;
+            going = true;
+            kvi_store_le64(value, i);
+            consume(&s, kv_bytes(key, lcp + size), kv_bytes(value, 8));
+            if (!--limit) return;
+        }
+    }
+    void scan(Sink &s) const { walk(0, kv_bytes(NULL, 0), SIZE_MAX, s); }
+    void seek(kv_slice from, size_t n, Sink &s) const { walk(find(from), from, n, s); }
+};
+
+struct Array {
+    const Keys *keys = NULL;
+    static const char *name() { return "array"; }
+    bool build(const Keys &k, const std::vector<uint64_t> *) { keys = &k; return true; }
+    bool open() { return true; }
+    double size() const { return double(keys->text.size() + 4 * keys->at.size()); }
+    size_t lower(kv_slice key) const { size_t low = 0, high = keys->size(); while (low < high) { size_t m = (low + high) / 2; if (kv_compare((*keys)[m], key) < 0) low = m + 1; else high = m; } return low; }
+    bool get(kv_slice key, uint64_t &v) const { v = lower(key); return v < keys->size() && kv_equal((*keys)[v], key); }
+    void scan(Sink &s) const { for (size_t i = 0; i < keys->size(); i++) consume(&s, (*keys)[i], kv_bytes(NULL, 8)); }
+    void seek(kv_slice from, size_t n, Sink &s) const { for (size_t i = lower(from); i < keys->size() && n--; i++) consume(&s, (*keys)[i], kv_bytes(NULL, 8)); }
+};
+
+#ifdef HAVE_marisa
+struct Marisa {                             // a set: numbers of its own, so a column of 4 bytes maps them to ranks
+    marisa::Trie trie;
+    std::vector<uint32_t> rank;
+    static const char *name() { return "marisa"; }
+    bool build(const Keys &keys, const std::vector<uint64_t> *)
+    {
+        marisa::Keyset set;
+        for (size_t i = 0; i < keys.size(); i++) set.push_back(static_cast<const char *>(keys[i].data), keys[i].size);
+        trie.build(set);
+        rank.resize(keys.size());
+        for (size_t i = 0; i < keys.size(); i++) rank[set[i].id()] = uint32_t(i);
+        return true;
+    }
+    bool open() { return true; }
+    double size() const { return double(trie.io_size() + 4 * rank.size()); }
+    bool get(kv_slice key, uint64_t &v) const
+    {
+        marisa::Agent a;
+        a.set_query(static_cast<const char *>(key.data), key.size);
+        if (!trie.lookup(a)) return false;
+        v = rank[a.key().id()];
+        return true;
+    }
+    void scan(Sink &s) const { marisa::Agent a; a.set_query("", 0); while (trie.predictive_search(a)) consume(&s, kv_bytes(a.key().ptr(), a.key().length()), kv_bytes(NULL, 8)); }
+    void seek(kv_slice, size_t, Sink &) const {}
+};
+#endif
+
+// ---- measuring ----
+
+typedef std::map<std::string, std::map<std::string, std::vector<double>>> Results;      // measure, structure
+
+struct Questions { Keys hit, miss, seek; std::vector<uint32_t> order; };
+
+template <class T> static void measure(T &t, const Questions &q, Results &r, bool first)
+{
+    uint64_t v, wrong = 0;
+    double start = now();
+    for (size_t i = 0; i < q.hit.size(); i++) { v = 0; wrong += !t.get(q.hit[i], v) || v != q.order[i]; }
+    r["get ns"][T::name()].push_back((now() - start) / double(q.hit.size()) * 1e9);
+    if (wrong && first) fprintf(stderr, "%s: %lu of %zu answers are wrong\n", T::name(), static_cast<unsigned long>(wrong), q.hit.size());
+    start = now();
+    uint64_t found = 0;
+    for (size_t i = 0; i < q.miss.size(); i++) found += t.get(q.miss[i], v);
+    r["miss ns"][T::name()].push_back((now() - start) / double(q.miss.size()) * 1e9);
+    if (found && first) fprintf(stderr, "%s: found %lu keys that are not there\n", T::name(), static_cast<unsigned long>(found));
+    Sink s = { 0, 0 };
+    start = now();
+    t.scan(s);
+    r["scan M keys/s"][T::name()].push_back(double(s.count) / (now() - start) / 1e6);
+    if (s.count != q.hit.size() && first) fprintf(stderr, "%s: scanned %lu keys\n", T::name(), static_cast<unsigned long>(s.count));
+    if (std::string(T::name()) == "marisa") return;
+    start = now();
+    for (size_t i = 0; i < q.seek.size(); i++) t.seek(q.seek[i], 50, s);
+    r["seek+50 K/s"][T::name()].push_back(double(q.seek.size()) / (now() - start) / 1e3);
+}
+template <class T> static void build(T &t, const Keys &keys, Results &r)
+{
+    double start = now();
+    if (!t.build(keys, NULL)) fprintf(stderr, "%s: the build failed\n", T::name());
+    r["build M keys/s"][T::name()].push_back(double(keys.size()) / (now() - start) / 1e6);
+    if (!t.open()) fprintf(stderr, "%s: cannot be opened\n", T::name());
+    r["bytes a key"][T::name()].push_back(t.size() / double(keys.size()));
+}
+
+static double median(std::vector<double> v) { std::sort(v.begin(), v.end()); return v.empty() ? 0 : v[v.size() / 2]; }
+
+static void run(const std::string &set, bool json)
+{
+    Keys keys;
+    random_state = 20261121;
+    if (!make(set, keys)) { fprintf(stderr, "%s: no such keys on this machine; skipped\n", set.c_str()); return; }
+    size_t n = keys.size();
+    Questions q;
+    q.order.resize(n);
+    for (size_t i = 0; i < n; i++) q.order[i] = uint32_t(i);
+    for (size_t i = n - 1; i; i--) std::swap(q.order[i], q.order[next_random() % (i + 1)]);
+    Array truth;
+    truth.build(keys, NULL);
+    for (size_t i = 0; i < n; i++) {
+        kv_slice k = keys[q.order[i]];
+        q.hit.add(k);
+        std::string other(static_cast<const char *>(k.data), k.size);
+        if (k.size) other[next_random() % k.size] = char(next_random());
+        uint64_t v;
+        if (!truth.get(kv_bytes(other.data(), other.size()), v)) q.miss.add(kv_bytes(other.data(), other.size()));
+        if (i % 10 == 0) q.seek.add(k);
+    }
+    std::vector<uint64_t> random_values(n);
+    for (uint64_t &v : random_values) v = uint32_t(next_random());
+
+    Results r;
+    Ours ours;
+    Front front;
+#ifdef HAVE_marisa
+    Marisa marisa;
+#endif
+    for (int i = 0; i < 3; i++) {
+        build(ours, keys, r);
+        r["open GB/s"][Ours::name()].push_back(ours.size() / ours.open_seconds / 1e9);
+        build(front, keys, r);
+#ifdef HAVE_marisa
+        if (!i) build(marisa, keys, r);
+#endif
+        build(truth, keys, r);
+    }
+    r["build peak MB"][Ours::name()].push_back(double(memory_peak) / 1e6);
+    for (int i = 0; i < ROUNDS; i++) {
+        measure(ours, q, r, i == 0);
+        measure(front, q, r, i == 0);
+#ifdef HAVE_marisa
+        if (i < 3) measure(marisa, q, r, i == 0);
+#endif
+        measure(truth, q, r, i == 0);
+    }
+    double ranked = ours.size();
+    ours.build(keys, &random_values);
+    r["+ for 32-bit values"][Ours::name()].push_back((ours.size() - ranked) / double(n));
+
+    if (!json) printf("\n%s: %zu keys of %.1f bytes\n%-20s %10s %10s %10s %10s   kv_fst / front16\n", set.c_str(), n, double(keys.text.size()) / double(n), "", "kv_fst", "front16", "marisa", "array");
+    for (auto &m : r) {
+        static const char *const names[] = { "kv_fst", "front16", "marisa", "array" };
+        if (json) {
+            for (auto &s : m.second) printf("{\"bench\":\"fst\",\"set\":\"%s\",\"measure\":\"%s\",\"structure\":\"%s\",\"median\":%.4f,\"samples\":%zu}\n", set.c_str(), m.first.c_str(), s.first.c_str(), median(s.second), s.second.size());
+            continue;
+        }
+        printf("%-20s", m.first.c_str());
+        for (const char *name : names) { if (m.second.count(name)) printf(" %10.3f", median(m.second[name])); else printf(" %10s", "-"); }
+        if (m.second.count("front16")) printf("   %.2f", median(m.second["kv_fst"]) / median(m.second["front16"]));
+        printf("\n");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    std::vector<std::string> sets;
+    bool json = false;
+    for (int i = 1; i < argc; i++) { if (std::string(argv[i]) == "--json") json = true; else sets.push_back(argv[i]); }
+    if (sets.empty()) sets = { "paths", "urls", "words", "random", "dense", "sparse" };
+    for (const std::string &set : sets) run(set, json);
+    return 0;
+}
