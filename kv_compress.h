@@ -70,12 +70,12 @@
    1.5x, and that is the end of it; for fp16 it is 1.17x, for fp32 1.2x. Where 5x to 10x are promised,
    bits were thrown away: quantisation to 4 bits and less, which is a decision for the model's owner
    and not for a store. examples/kv_cache.c makes such a cache, 12 layers of K and V of 2 MiB, and shows
-                          K bf16   V bf16   K fp16   V fp16      in and out, in times that of memcpy
-       LZ4                 1.00x    1.00x    1.00x    1.00x      1.5     1.05
-       zstd 3              1.26x    1.27x    1.08x    1.08x       14       14
-       shuffle, zstd 1     1.45x    1.45x    1.16x    1.17x       20        9
-       fast                1.39x    1.42x    1.11x    1.12x      1.3 to 1.6    1.3 to 1.5
-       dense               1.48x    1.49x    1.16x    1.17x        6     4 to 6
+                          K bf16   V bf16   K fp16   V fp16     time in, out: times memcpy's
+       LZ4                 1.00x    1.00x    1.00x    1.00x     1.5           1.05
+       zstd 3              1.26x    1.27x    1.08x    1.08x      12             11
+       shuffle, zstd 1     1.45x    1.45x    1.16x    1.17x       9 to 19        8
+       fast                1.39x    1.42x    1.11x    1.12x     1.4 to 1.8    1.3 to 1.6
+       dense               1.48x    1.49x    1.16x    1.17x     5.5              4
    (one thread, AVX-512; tests/bench/bench_compress.c). A ramp of bytes that repeats every 256 packs
    250x and 4,500x; no cache looks like it.
 
@@ -1075,13 +1075,13 @@ KVI_PRIVATE const char *kvi_codec_missing(kv_codec codec)
        codes     = rows
        rows      = for each 64 numbers three times 64 bits; of the last group as many bytes as it takes
 
-   Dense, where the codec is zstd: the plane of exponents (fp16: of high bytes) is Huffman-coded, and
-   zstd itself has no part in it: there is nothing to find for a search.
+   Dense, where the codec is zstd: the plane of exponents is Huffman-coded, and zstd itself has no part
+   in it: there is nothing to find for a search.
 
        dense     = { chunk of 262,144 numbers, the last of as many as are left } remainder
        chunk     = flags planes [ size ] exponents
        flags     = as above; bit 7: the exponents are stored, and have no size
-       planes    = bf16: rest; fp16: low; fp32: rest, middle, low
+       planes    = as above
        size      = LEB128, bytes of the coded exponents
        exponents = coded (>>huffman)                                                                 */
 
@@ -1096,18 +1096,19 @@ KVI_PRIVATE const char *kvi_codec_missing(kv_codec codec)
 #define KVI_FLOAT_NO_MIDDLE    2u
 #define KVI_FLOAT_STORED       0x80u
 
+KVI_INLINE bool kvi_filter_is_float(kv_filter f) { return f >= KV_FILTER_BF16 && f <= KV_FILTER_FP32; }
 KVI_INLINE size_t kvi_float_size(kv_filter f) { return f == KV_FILTER_FP32 ? 4 : 2; }
 KVI_INLINE size_t kvi_float_rows(size_t n) { return n / KVI_GROUP * KVI_GROUP_BYTES + (n % KVI_GROUP + 7) / 8 * 3; }
 
 /* Where a chunk's planes are, in packed bytes. A plane that is not there is NULL. */
 typedef struct kvi_float_planes { uint8_t *rest, *middle, *low, *rest_rows, *end; } kvi_float_planes;
-KVI_PRIVATE kvi_float_planes kvi_float_planes_at(kv_filter f, uint32_t flags, size_t n, uint8_t *at, bool dense)
+KVI_PRIVATE kvi_float_planes kvi_float_planes_at(kv_filter f, uint32_t flags, size_t n, uint8_t *at)
 {
     kvi_float_planes p;
     memset(&p, 0, sizeof p);
     if (f == KV_FILTER_FP16) {
         p.low = at; at += n;
-        if (!dense) { p.rest_rows = at; at += kvi_float_rows(n); }
+        p.rest_rows = at; at += kvi_float_rows(n);
     } else {
         p.rest = at; at += n;
         if (f == KV_FILTER_FP32 && !(flags & KVI_FLOAT_NO_MIDDLE)) { p.middle = at; at += n; }
@@ -1116,9 +1117,9 @@ KVI_PRIVATE kvi_float_planes kvi_float_planes_at(kv_filter f, uint32_t flags, si
     p.end = at;
     return p;
 }
-KVI_INLINE size_t kvi_float_planes_size(kv_filter f, uint32_t flags, size_t n, bool dense)
+KVI_INLINE size_t kvi_float_planes_size(kv_filter f, uint32_t flags, size_t n)
 {
-    if (f == KV_FILTER_FP16) return n + (dense ? 0 : kvi_float_rows(n));
+    if (f == KV_FILTER_FP16) return n + kvi_float_rows(n);
     if (f == KV_FILTER_BF16) return n;
     return n * (3u - (flags & KVI_FLOAT_NO_LOW ? 1u : 0u) - (flags & KVI_FLOAT_NO_MIDDLE ? 1u : 0u));
 }
@@ -1225,14 +1226,15 @@ KVI_PRIVATE size_t kvi_float_pack_exponents(kvi_float_strip *t, size_t n, uint8_
     kvi_float_cut_rows(whole, n - i, rows);
     return escapes;
 }
-KVI_PRIVATE void kvi_float_pack_rest(kvi_float_strip *t, size_t n, uint8_t *rows)
+/* fp16's sign and upper bits of mantissa; `rest` has room for whole groups. */
+KVI_PRIVATE void kvi_float_pack_rest(uint8_t *rest, size_t n, uint8_t *rows)
 {
     uint8_t whole[KVI_GROUP_BYTES];
     size_t  i = 0;
-    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) kvi_pack3(t->rest + i, rows);
+    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) kvi_pack3(rest + i, rows);
     if (i == n) return;
-    memset(t->rest + n, 0, i + KVI_GROUP - n);
-    kvi_pack3(t->rest + i, whole);
+    memset(rest + n, 0, i + KVI_GROUP - n);
+    kvi_pack3(rest + i, whole);
     kvi_float_cut_rows(whole, n - i, rows);
 }
 
@@ -1244,17 +1246,17 @@ KVI_PRIVATE size_t kvi_float_pack_chunk(kv_filter f, const uint8_t *raw, size_t 
     kvi_float_counts counts;
     uint32_t flags = kvi_float_flags(f, raw, n), inside;
     uint8_t  base, *rows, *escapes;
-    size_t   fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, flags, n, false) + kvi_float_rows(n), escape_count = 0, more;
+    size_t   fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, flags, n) + kvi_float_rows(n), escape_count = 0, more;
     if (fixed > room) return 0;
     kvi_float_count(f, raw, n, &counts);
     base = kvi_float_base(&counts, &inside);
-    p = kvi_float_planes_at(f, flags, n, out + KVI_FLOAT_HEADER, false);
+    p = kvi_float_planes_at(f, flags, n, out + KVI_FLOAT_HEADER);
     rows = p.end;
     escapes = rows + kvi_float_rows(n);
     for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
         size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
         kvi_float_split(f, raw + at * kvi_float_size(f), strip, &p, at, &t);
-        if (f == KV_FILTER_FP16) kvi_float_pack_rest(&t, strip, p.rest_rows + kvi_float_rows(at));
+        if (f == KV_FILTER_FP16) kvi_float_pack_rest(t.rest, strip, p.rest_rows + kvi_float_rows(at));
         more = kvi_float_pack_exponents(&t, strip, base, rows + kvi_float_rows(at));
         if (more > room - fixed - escape_count || escape_count + more > UINT16_MAX) return 0;
         kvi_copy(escapes + escape_count, t.escapes, more);
@@ -1310,7 +1312,7 @@ KVI_PRIVATE void kvi_float_unpack_rest(const uint8_t *rows, size_t n, uint8_t *r
     for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) kvi_unpack3(rows, rest + i);
     if (i == n) return;
     kvi_float_whole_rows(rows, n - i, whole);
-    kvi_unpack3(whole, rest + i);       /* a strip has room for whole groups */
+    kvi_unpack3(whole, rest + i);       /* which has room for whole groups */
 }
 
 /* One chunk of n numbers. Returns the bytes that it took, or 0 for bytes that are none. */
@@ -1327,9 +1329,9 @@ KVI_PRIVATE size_t kvi_float_unpack_chunk(kv_filter f, const uint8_t *in, size_t
         memcpy(raw, in + KVI_FLOAT_HEADER, n * kvi_float_size(f));
         return KVI_FLOAT_HEADER + n * kvi_float_size(f);
     }
-    fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, in[1], n, false) + kvi_float_rows(n);
+    fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, in[1], n) + kvi_float_rows(n);
     if (fixed > available || escape_count > available - fixed) return 0;
-    p = kvi_float_planes_at(f, in[1], n, (uint8_t *)(uintptr_t)in + KVI_FLOAT_HEADER, false);
+    p = kvi_float_planes_at(f, in[1], n, (uint8_t *)(uintptr_t)in + KVI_FLOAT_HEADER);
     rows = p.end;
     escapes = rows + kvi_float_rows(n);
     memset(t.zeros, 0, sizeof t.zeros);
@@ -1360,24 +1362,35 @@ KVI_PRIVATE kv_status kvi_float_unpack(kv_filter f, kv_slice packed, uint8_t *ra
 
 /* ---- dense ---- */
 
-KVI_PRIVATE void kvi_float_split_dense(kv_filter f, const uint8_t *raw, size_t n, const kvi_float_planes *p, uint8_t *exponents, uint8_t *unused)
+/* `rest`: fp16's goes on from there into rows; for fp32 a plane that nobody wants, or one of zeros. */
+KVI_PRIVATE void kvi_float_split_dense(kv_filter f, const uint8_t *raw, size_t n, const kvi_float_planes *p, uint8_t *exponents, uint8_t *rest)
 {
     if (f == KV_FILTER_BF16) kvi_bf16_split(raw, n, exponents, p->rest);
-    else if (f == KV_FILTER_FP16) kvi_halves_split(raw, n, p->low, exponents);
-    else kvi_fp32_split(raw, n, exponents, p->rest, p->middle ? p->middle : unused, p->low ? p->low : unused);
+    else if (f == KV_FILTER_FP32) kvi_fp32_split(raw, n, exponents, p->rest, p->middle ? p->middle : rest, p->low ? p->low : rest);
+    else for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
+        size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
+        kvi_fp16_split(raw + 2 * at, strip, exponents + at, rest, p->low + at);
+        kvi_float_pack_rest(rest, strip, p->rest_rows + kvi_float_rows(at));
+    }
 }
-KVI_PRIVATE void kvi_float_join_dense(kv_filter f, const uint8_t *exponents, const kvi_float_planes *p, const uint8_t *zeros, size_t n, uint8_t *raw)
+KVI_PRIVATE void kvi_float_join_dense(kv_filter f, const uint8_t *exponents, const kvi_float_planes *p, uint8_t *rest, size_t n, uint8_t *raw)
 {
     if (f == KV_FILTER_BF16) kvi_bf16_join(exponents, p->rest, n, raw);
-    else if (f == KV_FILTER_FP16) kvi_halves_join(p->low, exponents, n, raw);
-    else kvi_fp32_join(exponents, p->rest, p->middle ? p->middle : zeros, p->low ? p->low : zeros, n, raw);
+    else if (f == KV_FILTER_FP32) {
+        if (!p->middle || !p->low) memset(rest, 0, n);
+        kvi_fp32_join(exponents, p->rest, p->middle ? p->middle : rest, p->low ? p->low : rest, n, raw);
+    } else for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
+        size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
+        kvi_float_unpack_rest(p->rest_rows + kvi_float_rows(at), strip, rest);
+        kvi_fp16_join(exponents + at, rest, p->low + at, strip, raw + 2 * at);
+    }
 }
 
-/* Scratch for chunks of n: exponents, a plane of zeros or of what nobody wants, and Huffman's tables. */
+/* Scratch for chunks of n: exponents, the `rest` above, and Huffman's tables. */
 KVI_PRIVATE kv_status kvi_float_dense_scratch(kv_compressor *c, kvi_compress_context *x, size_t numbers)
 {
     size_t    n = numbers < KVI_FLOAT_DENSE_CHUNK ? numbers : KVI_FLOAT_DENSE_CHUNK;
-    kv_status s = kv_buf_reserve(&x->filtered, 2 * n);
+    kv_status s = kv_buf_reserve(&x->filtered, 2 * n + KVI_FLOAT_STRIP);
     if (s == KV_OK && !x->huffman) x->huffman = (kvi_huffman *)kvi_alloc(&c->options.allocator, sizeof *x->huffman);
     return s == KV_OK && !x->huffman ? KV_ERR_NO_MEMORY : s;
 }
@@ -1386,11 +1399,11 @@ KVI_PRIVATE kv_status kvi_float_dense_scratch(kv_compressor *c, kvi_compress_con
 KVI_PRIVATE size_t kvi_float_dense_chunk(kvi_compress_context *x, kv_filter f, const uint8_t *raw, size_t n, uint8_t *out, size_t room)
 {
     uint32_t         flags = kvi_float_flags(f, raw, n);
-    size_t           fixed = 1 + kvi_float_planes_size(f, flags, n, true), wrote, size_bytes = kvi_packed_size_bytes(n);
+    size_t           fixed = 1 + kvi_float_planes_size(f, flags, n), wrote, size_bytes = kvi_packed_size_bytes(n);
     uint8_t         *scratch = (uint8_t *)x->filtered.data;
     kvi_float_planes p;
     if (fixed + size_bytes > room) return 0;
-    p = kvi_float_planes_at(f, flags, n, out + 1, true);
+    p = kvi_float_planes_at(f, flags, n, out + 1);
     kvi_float_split_dense(f, raw, n, &p, scratch, scratch + n);
     wrote = kvi_huffman_pack(x->huffman, scratch, n, p.end + size_bytes, room - fixed - size_bytes);
     if (!wrote || wrote + size_bytes >= n) {
@@ -1428,9 +1441,9 @@ KVI_PRIVATE kv_status kvi_float_undense_chunk(kvi_compress_context *x, kv_filter
     size_t           fixed, coded, size_bytes;
     kvi_float_planes p;
     if (!in.size) return KV_ERR_CORRUPT;
-    fixed = 1 + kvi_float_planes_size(f, b[0], n, true);
+    fixed = 1 + kvi_float_planes_size(f, b[0], n);
     if (fixed > in.size) return KV_ERR_CORRUPT;
-    p = kvi_float_planes_at(f, b[0], n, b + 1, true);
+    p = kvi_float_planes_at(f, b[0], n, b + 1);
     if (b[0] & KVI_FLOAT_STORED) {
         if (in.size - fixed < n) return KV_ERR_CORRUPT;
         exponents = p.end;
@@ -1441,7 +1454,6 @@ KVI_PRIVATE kv_status kvi_float_undense_chunk(kvi_compress_context *x, kv_filter
         if (kvi_huffman_unpack(x->huffman, kv_bytes(p.end + size_bytes, coded), scratch, n) < 0) return KV_ERR_CORRUPT;
         *used = fixed + size_bytes + coded;
     }
-    if (f == KV_FILTER_FP32) kvi_zero(scratch + n, n);
     kvi_float_join_dense(f, exponents, &p, scratch + n, n, raw);
     return KV_OK;
 }
@@ -1543,8 +1555,8 @@ KVI_PRIVATE uint64_t kvi_auto_float_cost(kv_filter f, kv_slice raw, bool dense)
     kvi_float_count(f, (const uint8_t *)raw.data, n, &counts);
     (void)kvi_float_base(&counts, &inside);
     bits = dense ? kvi_auto_entropy(counts.of, counts.total) : 3 * 256 + (uint64_t)(counts.total - inside) * 8 * 256 / counts.total;
-    bits += (uint64_t)kvi_float_planes_size(f, kvi_float_flags(f, (const uint8_t *)raw.data, n < 4096 ? n : 4096), 1, true) * 8 * 256;
-    if (f == KV_FILTER_FP16) bits += 3 * 256;       /* sign and two bits of mantissa go with the exponent */
+    if (f == KV_FILTER_FP32) bits += (uint64_t)kvi_float_planes_size(f, kvi_float_flags(f, (const uint8_t *)raw.data, n < 4096 ? n : 4096), 1) * 8 * 256;
+    else bits += (f == KV_FILTER_FP16 ? 11u : 8u) * 256u;
     return bits * (((uint64_t)1 << 20) / size) / 256;
 }
 
@@ -1592,6 +1604,7 @@ KVI_PRIVATE kv_status kvi_auto_choose(kv_compressor *c, kvi_compress_context *x,
     if (!element_size || element_size == 4) kvi_auto_consider(best, KV_FILTER_FP32, 4, kvi_auto_float_cost(KV_FILTER_FP32, raw, dense));
     if (codec == KV_CODEC_NONE || s < 0) return s;
     element_size = kvi_auto_element_size(c, x, sample, &s);
+    if (kvi_filter_is_float(best->filter)) best->cost -= best->cost / 64;      /* they are several times as quick */
     if (element_size > 1) kvi_auto_consider(best, KV_FILTER_SHUFFLE, element_size, kvi_auto_codec_cost(c, x, codec, KV_FILTER_SHUFFLE, element_size, sample, &s));
     if (!dense) kvi_auto_consider(best, KV_FILTER_BITSHUFFLE, element_size, kvi_auto_codec_cost(c, x, codec, KV_FILTER_BITSHUFFLE, element_size, sample, &s));
     return s;
@@ -1649,8 +1662,6 @@ typedef struct kvi_packing {
     uint32_t  element_size;     /* of the shuffles */
     bool      dictionary;
 } kvi_packing;
-
-KVI_INLINE bool kvi_filter_is_float(kv_filter f) { return f >= KV_FILTER_BF16 && f <= KV_FILTER_FP32; }
 
 /* 0, and 1 to 3, 4 to 7, 8 to 10 for shuffles of 2, 4, 8 bytes, bit shuffles of 1, 2, 4, 8, and floats. */
 KVI_PRIVATE uint32_t kvi_packing_filter_id(const kvi_packing *p)

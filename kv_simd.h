@@ -687,40 +687,6 @@ KVI_PRIVATE void kvi_unshuffle(const uint8_t *from, uint8_t *to, size_t count, u
     kvi_unshuffle_scalar(from, to, count, element_size, i);
 }
 
-/* The same for elements of two bytes whose planes lie apart. */
-KVI_PRIVATE void kvi_halves_split_scalar(const uint8_t *from, size_t count, uint8_t *low, uint8_t *high, size_t i)
-{
-    for (; i < count; i++) { low[i] = from[2 * i]; high[i] = from[2 * i + 1]; }
-}
-KVI_PRIVATE void kvi_halves_join_scalar(const uint8_t *low, const uint8_t *high, size_t count, uint8_t *to, size_t i)
-{
-    for (; i < count; i++) { to[2 * i] = low[i]; to[2 * i + 1] = high[i]; }
-}
-KVI_PRIVATE void kvi_halves_split(const uint8_t *from, size_t count, uint8_t *low, uint8_t *high)
-{
-    size_t i = 0;
-#if KVI_V
-    for (; i + KVI_V <= count; i += KVI_V) {
-        kvi_v a = kvi_v_load(from + 2 * i), b = kvi_v_load(from + 2 * i + KVI_V);
-        kvi_v_store(low + i, kvi_v_even(a, b));
-        kvi_v_store(high + i, kvi_v_odd(a, b));
-    }
-#endif
-    kvi_halves_split_scalar(from, count, low, high, i);
-}
-KVI_PRIVATE void kvi_halves_join(const uint8_t *low, const uint8_t *high, size_t count, uint8_t *to)
-{
-    size_t i = 0;
-#if KVI_V
-    for (; i + KVI_V <= count; i += KVI_V) {
-        kvi_v l = kvi_v_load(low + i), h = kvi_v_load(high + i);
-        kvi_v_store(to + 2 * i, kvi_v_zip_low(l, h));
-        kvi_v_store(to + 2 * i + KVI_V, kvi_v_zip_high(l, h));
-    }
-#endif
-    kvi_halves_join_scalar(low, high, count, to, i);
-}
-
 /* ---- bits by significance: bit b of byte i goes to row b, which begins at to + b * (count / 8) ----
    count is a multiple of 8. */
 
