@@ -230,4 +230,110 @@ TEST(art_model, concurrent_bytes) { run_history(TEST_KEYS_BYTES, 3000, test_scal
 TEST(art_model, concurrent_text)  { run_history(TEST_KEYS_TEXT, 4000, test_scaled(15000), 200, true); }
 TEST(art_model, concurrent_long)  { run_history(TEST_KEYS_LONG, 60, test_scaled(2000), 50, true); }
 
+/* ---- long histories over one family of keys ----
+   The truth is an array: the version of the value that key i has, or 0. Real words, URLs and paths come
+   from the machine; where they are missing the test is skipped. */
+
+typedef struct family { char *bytes; size_t *offsets, count, capacity, size, size_capacity; } family;
+
+static void family_add(family *f, const char *bytes, size_t size)
+{
+    if (f->count + 1 >= f->capacity) {
+        f->capacity = f->capacity ? f->capacity * 2 : 1024;
+        f->offsets = (size_t *)realloc(f->offsets, f->capacity * sizeof *f->offsets);
+    }
+    if (f->size + size > f->size_capacity) {
+        f->size_capacity = (f->size + size) * 2;
+        f->bytes = (char *)realloc(f->bytes, f->size_capacity);
+    }
+    if (!f->offsets || !f->bytes) abort();
+    f->offsets[f->count++] = f->size;
+    f->offsets[f->count] = f->size + size;
+    memcpy(f->bytes + f->size, bytes, size);
+    f->size += size;
+}
+static kv_slice family_key(const family *f, size_t i) { return kv_bytes(f->bytes + f->offsets[i], f->offsets[i + 1] - f->offsets[i]); }
+static void family_free(family *f) { free(f->bytes); free(f->offsets); memset(f, 0, sizeof *f); }
+
+static void family_of_lines(family *f, const char *command, size_t most)
+{
+    FILE *lines = popen(command, "r");
+    char  line[70000];
+    memset(f, 0, sizeof *f);
+    while (lines && f->count < most && fgets(line, sizeof line, lines)) {
+        size_t size = strcspn(line, "\n");
+        if (size) family_add(f, line, size);
+    }
+    if (lines) pclose(lines);
+}
+
+static bool family_compare(kv_art *map, const family *f, const uint32_t *versions)
+{
+    bool   ok = true;
+    size_t count = 0;
+    for (size_t i = 0; ok && i < f->count; i++) {
+        uint64_t  v = 0;
+        kv_status s = kv_art_get_u64(map, family_key(f, i), &v);
+        ok = CHECK_STATUS(s, versions[i] ? KV_OK : KV_NOT_FOUND) && (!versions[i] || CHECK_EQ(v, versions[i]));
+        count += versions[i] != 0;
+    }
+    return ok && CHECK_EQ(kv_art_count(map), count);
+}
+static void family_history(family *f, size_t operations)
+{
+    test_rng  rng = test_rng_new();
+    uint32_t *versions = (uint32_t *)calloc(f->count + 1, sizeof *versions);
+    kv_art   *map;
+    bool      ok = versions && CHECK_OK(kv_art_open(NULL, &map));
+    for (int phase = 0; ok && phase < 4; phase++) {         /* growing, steady, shrinking, gone */
+        static const uint32_t deletes_of_8[4] = { 1, 4, 7, 8 };
+        for (size_t n = 0; ok && n < operations / 4; n++) {
+            size_t   i = (size_t)test_below(&rng, f->count);
+            uint32_t version = (uint32_t)n + 1;
+            if (test_below(&rng, 8) < deletes_of_8[phase]) {
+                ok = CHECK_STATUS(kv_art_delete(map, family_key(f, i)), versions[i] ? KV_OK : KV_NOT_FOUND);
+                versions[i] = 0;
+            } else if (test_one_in(&rng, 4)) {
+                uint64_t  v = 0;
+                kv_status s = kv_art_get_u64(map, family_key(f, i), &v);
+                ok = CHECK_STATUS(s, versions[i] ? KV_OK : KV_NOT_FOUND) && CHECK_EQ(v, versions[i]);
+            } else {
+                ok = CHECK_OK(kv_art_set_u64(map, family_key(f, i), version));
+                versions[i] = version;
+            }
+        }
+        if (phase == 3) for (size_t i = 0; ok && i < f->count; i++) {
+            ok = CHECK_STATUS(kv_art_delete(map, family_key(f, i)), versions[i] ? KV_OK : KV_NOT_FOUND);
+            versions[i] = 0;
+        }
+        if (ok) ok = CHECK_OK(kv_art_check(map)) && family_compare(map, f, versions);
+    }
+    kv_art_close(map);
+    free(versions);
+}
+static void family_run(family *f)
+{
+    if (!f->count) TEST_SKIP("these keys are not on this machine");
+    else family_history(f, test_scaled(200000));
+    family_free(f);
+}
+static void family_of_kind(family *f, test_key_kind kind, size_t count, size_t common)
+{
+    memset(f, 0, sizeof *f);
+    for (size_t i = 0; i < count; i++) {
+        static char key[65536 + 16];
+        kv_slice    k = test_key(kind, i, key);
+        if (common) { memmove(key + common, key, k.size); memset(key, 'c', common); }
+        if (kind == TEST_KEYS_BYTES) { memcpy(key + k.size, &i, 4); k.size += 4; }      /* no two alike */
+        family_add(f, key, k.size + common);
+    }
+}
+TEST(art_family, words) { family f; family_of_lines(&f, "cat /usr/share/dict/american-english-insane /usr/share/dict/words 2>/dev/null | sort -u", 100000); family_run(&f); }
+TEST(art_family, urls)  { family f; family_of_lines(&f, "zstd -dc ../shared/data/urls-200k.sorted.txt.zst 2>/dev/null", 50000); family_run(&f); }
+TEST(art_family, paths) { family f; family_of_lines(&f, "zstd -dc ../shared/data/paths-1m.sorted.txt.zst 2>/dev/null", 50000); family_run(&f); }
+TEST(art_family, dense_integers)  { family f; family_of_kind(&f, TEST_KEYS_DENSE, 30000, 0); family_run(&f); }
+TEST(art_family, random_integers) { family f; family_of_kind(&f, TEST_KEYS_INTEGERS, 30000, 0); family_run(&f); }
+TEST(art_family, random_bytes)    { family f; family_of_kind(&f, TEST_KEYS_BYTES, 30000, 0); family_run(&f); }
+TEST(art_family, common_prefix)   { family f; family_of_kind(&f, TEST_KEYS_DENSE, 1000, 10240); family_run(&f); }
+
 TEST_MAIN()
