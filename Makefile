@@ -85,7 +85,8 @@ bench-deps:
 	@sh tests/bench/deps.sh
 
 # ---- tests ----
-TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out $(LEVELLED),$(UNIT) $(MODEL)) $(CRASH)) $(call at_levels,$(BUILD)/test,$(LEVELLED))
+TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out $(LEVELLED),$(MODEL))) $(SCRIPTS) \
+                  $(call programs,$(BUILD)/test,$(CRASH) $(filter-out $(LEVELLED),$(UNIT))) $(call at_levels,$(BUILD)/test,$(LEVELLED))    # the long ones first
 LEVEL_PROGRAMS := $(call at_levels,$(BUILD)/test,$(filter-out $(LEVELLED) %.cpp %/unit_kv.c %/unit_store.c %/unit_posix.c %/unit_platform.c %/unit_disk.c %/model_arena.c %/model_cursor.c,$(UNIT) $(MODEL)))
 CLEAN_COMPILER := $(or $(CLANG),$(CC))
 CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(filter-out $(LEVELLED),$(UNIT) $(MODEL))) $(call at_levels,$(BUILD)/sanitize,$(LEVELLED))
@@ -122,7 +123,7 @@ $(BUILD)/race/%: tests/race/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPI
 
 # The runners count a program that is missing (it did not compile) as failed, so make goes on (-k).
 .PHONY: programs-test programs-levels programs-sanitize programs-race
-programs-test: $(TEST_PROGRAMS)
+programs-test: $(filter-out %.sh,$(TEST_PROGRAMS))
 programs-levels: $(LEVEL_PROGRAMS)
 programs-sanitize: $(CHECKED_PROGRAMS)
 programs-race: $(RACE_PROGRAMS)
@@ -130,7 +131,7 @@ build_all = -@$(MAKE) --no-print-directory -k -j$(JOBS)
 
 test: deps
 	$(build_all) programs-test
-	@$(SCRIPT_ENV) bash tests/run $(TEST_PROGRAMS) $(SCRIPTS)
+	@$(SCRIPT_ENV) bash tests/run $(TEST_PROGRAMS)
 sanitize: deps
 	$(build_all) programs-sanitize
 	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-0.2} bash tests/run $(CHECKED_PROGRAMS)

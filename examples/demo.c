@@ -40,7 +40,8 @@
 #endif
 #include "../kv_simd.h"
 
-#define DEMO_BATCH 64
+#define DEMO_BATCH 64           /* keys that are read at once */
+#define DEMO_LOAD_BATCH 1024    /* and written: a durable store syncs once for each batch */
 
 /* ---- the keys: as they came, and sorted with each key once ---- */
 
@@ -433,13 +434,12 @@ static void demo_check(const demo_store *d, const demo_key *k, kv_status status,
     if (value.size != size || memcmp(value.data, wanted, size) != 0) demo_mismatch(d, k, "another value than was written");
 }
 
-/* 64 at a time goes in: batches where the store has them. */
 static void demo_load(const demo_store *d, kv_store *s, const demo_keys *k)
 {
-    static char values[DEMO_BATCH][DEMO_VALUE_MAX];
-    kv_pair     pairs[DEMO_BATCH];
-    for (size_t i = 0; i < k->all_count; i += DEMO_BATCH) {
-        size_t    n = k->all_count - i < DEMO_BATCH ? k->all_count - i : DEMO_BATCH;
+    static char    values[DEMO_LOAD_BATCH][DEMO_VALUE_MAX];
+    static kv_pair pairs[DEMO_LOAD_BATCH];
+    for (size_t i = 0; i < k->all_count; i += DEMO_LOAD_BATCH) {
+        size_t    n = k->all_count - i < DEMO_LOAD_BATCH ? k->all_count - i : DEMO_LOAD_BATCH;
         kv_status status;
         for (size_t j = 0; j < n; j++) {
             pairs[j].key = demo_slice(&k->all[i + j]);
