@@ -4884,7 +4884,7 @@ KVI_PRIVATE kv_status kvi_lsm_renew(kvi_lsm_recovery *r)
     /* 2. */
     if (KVI_MUTANT(KVI_MUTANT_TAIL_REUSE) && r->last_log) s = kvi_lsm_reuse_log(db, r->last_log);
     else {
-        s = kvi_lsm_log_new(db, r->sequence, r->last_log, true, &log);
+        s = kvi_lsm_log_new(db, r->sequence, r->last_log, false, &log);
         if (s < 0) return s;
         db->active->log = db->log = log;
         s = kvi_lsm_sync_file(db, log->file);
@@ -4959,6 +4959,22 @@ KVI_PRIVATE kv_status kvi_lsm_check_leftovers(kvi_lsm_recovery *r)
     return KV_OK;
 }
 
+/* Sync the directory that the store's directory lies in, so that its name is durable. */
+KVI_PRIVATE kv_status kvi_lsm_sync_parent(kv_lsm *db)
+{
+    size_t    size = strlen(db->path);
+    kv_status s;
+    while (size > 1 && db->path[size - 1] == '/') size--;
+    while (size > 0 && db->path[size - 1] != '/') size--;
+    while (size > 1 && db->path[size - 1] == '/') size--;
+    kvi_mutex_lock(&db->files);
+    if (size) memcpy(db->names[0], db->path, size); else db->names[0][size++] = '.';
+    db->names[0][size] = 0;
+    s = db->io->sync_dir(db->io->user, db->names[0]);
+    kvi_mutex_unlock(&db->files);
+    return s < 0 && s != KV_ERR_UNSUPPORTED ? kvi_error_set(&db->error, s, "cannot sync the parent directory") : KV_OK;
+}
+
 /* Open the store's files; the directory is there and locked. */
 KVI_PRIVATE kv_status kvi_lsm_recover(kv_lsm *db)
 {
@@ -4977,6 +4993,7 @@ KVI_PRIVATE kv_status kvi_lsm_recover(kv_lsm *db)
         (void)kvi_random_u64(&random[0], db);
         (void)kvi_random_u64(&random[1], &r);
         memcpy(db->id, random, 16);
+        if (s == KV_OK) s = kvi_lsm_sync_parent(db);        /* whoever made the directory may have died before that */
         if (s == KV_OK && !(db->version = kvi_lsm_version_new(db, NULL, 0))) s = kvi_lsm_no_memory(db);
     } else if (s == KV_OK) s = kvi_lsm_read_manifest(&r);
     db->hash_seed = kvi_load_le64(db->id) ^ kvi_load_le64(db->id + 8);
@@ -4989,6 +5006,8 @@ KVI_PRIVATE kv_status kvi_lsm_recover(kv_lsm *db)
         s = db->active ? KV_OK : kvi_lsm_no_memory(db);
     }
     if (s == KV_OK && r.manifest) s = kvi_lsm_replay(&r);
+    for (uint32_t i = 0; s == KV_OK && i < db->version->count; i++)        /* ingested, and the log that says so was damaged */
+        if (db->version->tables[i]->last_sequence > r.sequence) r.sequence = db->version->tables[i]->last_sequence;
     if (s == KV_OK) {
         db->sequence = r.sequence;
         if (KVI_MUTANT(KVI_MUTANT_SEQUENCE_LOST)) db->sequence = 0;
@@ -5372,22 +5391,6 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     return db;
 }
 
-/* Sync the directory that the store's directory lies in, so that its name is durable. */
-KVI_PRIVATE kv_status kvi_lsm_sync_parent(kv_lsm *db)
-{
-    size_t    size = strlen(db->path);
-    kv_status s;
-    while (size > 1 && db->path[size - 1] == '/') size--;
-    while (size > 0 && db->path[size - 1] != '/') size--;
-    while (size > 1 && db->path[size - 1] == '/') size--;
-    kvi_mutex_lock(&db->files);
-    if (size) memcpy(db->names[0], db->path, size); else db->names[0][size++] = '.';
-    db->names[0][size] = 0;
-    s = db->io->sync_dir(db->io->user, db->names[0]);
-    kvi_mutex_unlock(&db->files);
-    return s < 0 && s != KV_ERR_UNSUPPORTED ? kvi_error_set(&db->error, s, "cannot sync the parent directory") : KV_OK;
-}
-
 KVI_PRIVATE kv_status kvi_lsm_lock(kv_lsm *db)
 {
     uint64_t  holder = 0;
@@ -5427,8 +5430,6 @@ KVI_PRIVATE kv_status kvi_lsm_enter_directory(kv_lsm *db)
         s = db->io->make_dir(db->io->user, db->path);
         if (s < 0) return kvi_error_set(&db->error, s, "cannot make the directory");
         if (s == KV_NOT_FOUND) return kvi_error_set(&db->error, KV_ERR_IO, "cannot make the directory: its parent is missing");
-        if (s == KV_OK) s = kvi_lsm_sync_parent(db);
-        if (s < 0) return s;
     }
     return kvi_lsm_lock(db);
 }
@@ -5485,7 +5486,7 @@ KVI_PRIVATE kv_status kvi_lsm_ingest_sequence(kv_lsm *db)
     s = kvi_lsm_append_record(db, db->sequence + 1);
     if (s < 0) return s;
     db->sequence++;
-    return KV_OK;
+    return kvi_lsm_sync_logs(db);                           /* tables with this number will be: so must it */
 }
 /* Everything that is older must be in tables, which are searched after memtables. By the leader, with
    work taken. */
@@ -6712,7 +6713,7 @@ KVI_PRIVATE kv_status kvi_lsm_resume(kv_lsm *db)
     }
 
     /* 2. */
-    if (s == KV_OK) s = kvi_lsm_log_new(db, db->sequence, db->log->number, true, &log);
+    if (s == KV_OK) s = kvi_lsm_log_new(db, db->sequence, db->log->number, false, &log);
     if (s == KV_OK) {
         s = kvi_lsm_sync_file(db, log->file);
         if (s < 0) kvi_lsm_poison(db, kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE));
