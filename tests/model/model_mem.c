@@ -203,7 +203,7 @@ static void one_read(kv_mem *m, truth *t, test_rng *r, kv_slice key, kv_buf *got
 static void batches(kv_mem *m, truth *t, test_rng *r, const setup *s, char *memory, char *bytes)
 {
     kv_slice  keys[150];
-    kv_pair   pairs[150];
+    kv_pair   pairs[150] = { { { NULL, 0 }, { NULL, 0 } } };
     kv_buf    values[150];
     kv_status statuses[150];
     size_t    n = (size_t)test_below(r, 150), at = 0;
@@ -299,9 +299,9 @@ static void run(const setup *s)
 MODEL(one_thread,       true,   0,      0,       0,     TEST_KEYS_TEXT,     1200,     600,       1000000,  false)
 MODEL(one_thread_ttl,   true,   0,      0,       0,     TEST_KEYS_BYTES,    3000,     200,       1000000,  true)
 MODEL(shared,           false,  4,      0,       0,     TEST_KEYS_TEXT,     1200,     5000,      1000000,  true)
-MODEL(default_shards,   false,  0,      0,       0,     TEST_KEYS_INTEGERS, 6000,     100,       1000000,  true)
+MODEL(default_shards,   false,  0,      0,       0,     TEST_KEYS_INTEGERS, 3000,     100,       1000000,  true)
 MODEL(tiny_keys,        false,  2,      0,       0,     TEST_KEYS_TINY,     500,      70000,     200000,   true)
-MODEL(dense_keys,       true,   2,      0,       5000,  TEST_KEYS_DENSE,    12000,    30,        1000000,  false)
+MODEL(dense_keys,       true,   2,      0,       5000,  TEST_KEYS_DENSE,    6000,     30,        1000000,  false)
 MODEL(long_keys,        false,  1,      0,       0,     TEST_KEYS_LONG,     60,       40000,     20000,    true)
 MODEL(large_values,     true,   0,      0,       0,     TEST_KEYS_BYTES,    200,      200000,    30000,    true)
 MODEL(wide_limit,       false,  2, 1 << 30,      0,     TEST_KEYS_BYTES,    3000,     40000,     100000,   true)
