@@ -135,7 +135,7 @@ typedef struct kv_compress_options {    /* {0}: LZ4, no filter */
     kv_codec  codec;
     int       level;            /* 0: the codec's default */
     kv_filter filter;
-    uint32_t  element_size;     /* bytes of one number: 1, 2, 4, 8; default 4. For SHUFFLE, BITSHUFFLE, and as a hint to AUTO */
+    uint32_t  element_size;     /* bytes of one number: 1, 2, 4, 8; default 4, for AUTO: any. For SHUFFLE, BITSHUFFLE and AUTO */
     kv_slice  dictionary;       /* from kv_compress_train; copied. Used for values up to 128 KiB */
     size_t    size_min;         /* bytes; smaller values are stored as they are; default 64; KV_NONE: all are packed */
     size_t    size_max;         /* bytes; refuse to inflate past this; default KV_VALUE_SIZE_MAX */
