@@ -5,9 +5,11 @@
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #include "../kv_disk.h"
+#if KVI_OS_POSIX
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 /* ---- helpers ---- */
 
@@ -1117,6 +1119,46 @@ TEST(lsm_locate, memtable_or_level)
 
 /* ---- real files ---- */
 
+#if KVI_FILES
+TEST(lsm_files, on_the_files_of_this_system)
+{
+    char           path[600], copy[600];
+    kv_lsm        *db, *other;
+    kv_lsm_options o;
+    memset(&o, 0, sizeof o);
+    o.memtable_bytes = 16384;
+    o.block_bytes = 1024;
+    o.table_bytes = 16384;
+    o.l1_bytes = 65536;
+    o.codec = KV_CODEC_NONE;
+    snprintf(path, sizeof path, "%s", test_path("store"));
+    snprintf(copy, sizeof copy, "%s", test_path("copy"));
+    for (uint64_t round = 0; round < 3; round++) {          /* with a thread behind, where there are threads */
+        char value[40];
+        o.no_background = KVI_THREADS ? round == 1 : true;
+        if (!CHECK_OK(kv_lsm_open(path, &o, &db))) return;
+        CHECK_EQ(count_all(db), round ? 2000 : 0);
+        if (!KVI_OS_WASI) CHECK_STATUS(kv_lsm_open(path, &o, &other), KV_ERR_BUSY);
+        snprintf(value, sizeof value, "value %d", (int)round);
+        fill(db, 0, 2000, value);
+        if (round == 1) CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+        for (uint64_t i = 0; i < 2000; i += 97) CHECK(value_is(db, number_key(i), value));
+        if (round == 2) CHECK_OK(kv_lsm_checkpoint(db, copy));
+        CHECK_OK(kv_lsm_close(db));
+        CHECK_OK(kv_lsm_check(path, NULL, NULL, NULL));
+    }
+    if (!CHECK_OK(kv_lsm_open(copy, &o, &db))) return;
+    CHECK_EQ(count_all(db), 2000);
+    CHECK(value_is(db, number_key(1999), "value 2"));
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_repair(path, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_open(path, &o, &db));
+    CHECK_EQ(count_all(db), 2000);
+    CHECK_OK(kv_lsm_close(db));
+}
+#endif
+
+#if KVI_OS_POSIX
 static void remove_store(const char *path)
 {
     char command[400];
@@ -1180,6 +1222,8 @@ TEST(lsm_fork, the_child_is_refused)
     CHECK_OK(kv_lsm_close(db));
     remove_store(path);
 }
+
+#endif
 
 TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
 {
