@@ -12,7 +12,8 @@ rv32)
 wasm|wasm-simd)
     files=${PORT_FILES:-$program.files}
     [ -n "$PORT_FILES" ] || { rm -rf "$files"; mkdir -p "$files"; }
-    exec node --no-warnings "$(dirname "$0")/wasi.mjs" "$program" "$files" "$@";;
+    # node 20 may crash at its end while it is still optimising a module: let it not optimise
+    exec node --no-warnings --no-wasm-tier-up "$(dirname "$0")/wasi.mjs" "$program" "$files" "$@";;
 windows)
     WINEPREFIX=$(cd "$(dirname "$program")/.." && pwd)/wine
     WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= DISPLAY=
