@@ -2436,6 +2436,17 @@ KVI_PRIVATE kv_status kvi_posix_link(void *user, const char *from, const char *t
 }
 KVI_PRIVATE int kvi_posix_os_error(void *user) { (void)user; return errno; }
 
+/* The current directory with a '/' behind it, so that a relative path stays what it was; its size, or
+   0 where it cannot be told or does not fit. */
+KVI_PRIVATE size_t kvi_current_directory(char *out, size_t capacity)
+{
+    size_t size;
+    if (!getcwd(out, capacity - 1)) return 0;
+    size = strlen(out);
+    out[size++] = '/';
+    return size;
+}
+
 KVI_CORE const kv_io *kv_io_default(void)
 {
     static const kv_io io = {
@@ -2736,6 +2747,7 @@ KVI_CORE const kv_io *kv_io_default(void)
     return &io;
 }
 #else
+KVI_PRIVATE size_t kvi_current_directory(char *out, size_t capacity) { (void)out; (void)capacity; return 0; }
 KVI_CORE const kv_io *kv_io_default(void) { return NULL; }
 #endif /* KVI_FILES */
 

@@ -421,6 +421,7 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
 #define KVI_LSM_HEIGHT_MAX 12
+#define KVI_LSM_ROOT_SIZE 1024              /* of the current directory, where a path is relative to it; longer ones stay relative */
 #define KVI_LSM_SHARDS 16                   /* of the block cache */
 #define KVI_LSM_NO_SEQUENCE UINT64_MAX
 #define KVI_LSM_NO_VALUE kv_bytes(NULL, 0)
@@ -5356,6 +5357,8 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
 {
     kv_lsm *db = (kv_lsm *)kvi_alloc_zero(&o->allocator, sizeof *db);
     kv_compress_options packing;
+    char   root[KVI_LSM_ROOT_SIZE];
+    size_t root_size;
     if (!db) return NULL;
     if (!kvi_mutex_init(&db->work) || !kvi_mutex_init(&db->mutex) || !kvi_mutex_init(&db->files) || !kvi_cond_init(&db->work_wanted) || !kvi_cond_init(&db->work_done)) {
         kvi_free(&o->allocator, db, sizeof *db);            /* five of them failing one by one is not worth five labels: nothing was taken from memory */
@@ -5372,7 +5375,8 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     db->snapshots.next = db->snapshots.prev = &db->snapshots;
     db->edit.allocator = db->record.allocator = o->allocator;
     for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) db->merge_pointers[i].allocator = o->allocator;
-    db->path_size = strlen(path) + 1;
+    root_size = o->io == kv_io_default() && path[0] != '/' ? kvi_current_directory(root, sizeof root) : 0;     /* where it is now, not where the process may go */
+    db->path_size = root_size + strlen(path) + 1;
     db->names_size = db->path_size + 48;
     db->path = (char *)kvi_alloc(&o->allocator, db->path_size);
     db->names[0] = (char *)kvi_alloc(&o->allocator, db->names_size);
@@ -5382,7 +5386,7 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     packing.allocator = o->allocator;
     packing.codec = o->codec;
     packing.level = o->level;
-    if (db->path) memcpy(db->path, path, db->path_size);
+    if (db->path) { kvi_copy(db->path, root, root_size); memcpy(db->path + root_size, path, db->path_size - root_size); }
     if (!db->path || !db->names[0] || !db->names[1] || !db->open_tables || kvi_lsm_cache_open(db) < 0 || kv_compressor_open(&packing, &db->compressor) < 0) {
         kvi_lsm_free(db);
         return NULL;
@@ -5690,14 +5694,15 @@ KVI_PRIVATE kv_status kvi_lsm_survey_entries(kvi_lsm_survey *v, uint64_t offset,
     return s;
 }
 /* Remember what the properties block says. */
-KVI_PRIVATE void kvi_lsm_survey_properties(kvi_lsm_survey *v, kv_slice payload)
+KVI_PRIVATE kv_status kvi_lsm_survey_properties(kvi_lsm_survey *v, kv_slice payload)
 {
     kvi_lsm_reader in;
-    if (kv_buf_assign(&v->kept, payload) < 0) return;
+    if (kv_buf_assign(&v->kept, payload) < 0) return kvi_lsm_no_memory(v->db);
     in = kvi_lsm_read_over(v->kept.data, v->kept.size);
-    if (in.at == in.end || *in.at++ != KVI_LSM_FIELD_ADD || !kvi_lsm_read_table(&in, &v->properties) || v->properties.number != v->scan.number) return;
+    if (in.at == in.end || *in.at++ != KVI_LSM_FIELD_ADD || !kvi_lsm_read_table(&in, &v->properties) || v->properties.number != v->scan.number) return KV_OK;
     v->has_properties = true;
-    if (in.at < in.end && *in.at == KVI_LSM_FIELD_MERGE) (void)kv_buf_assign(&v->merged, kv_bytes(in.at + 1, (size_t)(in.end - in.at) - 1));
+    if (in.at < in.end && *in.at == KVI_LSM_FIELD_MERGE && kv_buf_assign(&v->merged, kv_bytes(in.at + 1, (size_t)(in.end - in.at) - 1)) < 0) return kvi_lsm_no_memory(v->db);
+    return KV_OK;
 }
 /* One block that has a valid header at `offset`; *next is where it ends. */
 KVI_PRIVATE kv_status kvi_lsm_survey_block(kvi_lsm_survey *v, uint64_t offset, uint64_t *next)
@@ -5720,7 +5725,7 @@ KVI_PRIVATE kv_status kvi_lsm_survey_block(kvi_lsm_survey *v, uint64_t offset, u
         v->blocks++;
         return KV_OK;
     }
-    if (h.type == KVI_LSM_BLOCK_PROPERTIES) kvi_lsm_survey_properties(v, kv_bytes(bytes + KVI_LSM_BLOCK_SIZE, h.packed_size));
+    if (h.type == KVI_LSM_BLOCK_PROPERTIES) return kvi_lsm_survey_properties(v, kv_bytes(bytes + KVI_LSM_BLOCK_SIZE, h.packed_size));
     if (h.type != KVI_LSM_BLOCK_DATA) return KV_OK;
     if (v->index && (v->blocks >= v->index->count || v->index->offsets[v->blocks] != offset)) kvi_lsm_survey_bad(v, offset, "the index does not know the block");
     memset(&like, 0, sizeof like);
