@@ -17,13 +17,16 @@
 
    CONTENTS   docs: options, building, reading, automata, regular expressions, set operations, threads,
                     memory, safety, limits, errors
-              code: >>public >>config >>format >>blocks >>search >>values >>cursor >>open >>check
-                    >>store >>query >>output >>train >>encode >>build >>automaton >>levenshtein
+              code: >>public >>config >>format >>blocks >>search >>values >>cursor >>check >>open
+                    >>query >>store >>output >>train >>encode >>build >>automaton >>levenshtein
                     >>subsequence >>regex >>walk >>sets >>dot
 
    OPTIONS (implementation file)
        KV_FST_READER_ONLY   open, get, rank, select, scan and cursors alone: no builder, no automata, no
                             set operations. For firmware that reads an array in flash.
+       KV_FST_LOOKUP_ONLY   of those, open with skip_verify and single keys alone (get, view, exists, rank): open
+                            without skip_verify, kv_fst_check, scans and cursors of the store are
+                            KV_ERR_UNSUPPORTED. The linker drops the rest (-ffunction-sections --gc-sections).
        and those of kv.h: KV_STATIC, KV_NO_THREADS, KV_NO_MALLOC, KV_NO_STDIO, KV_NO_FILES, KV_ASSERT
 
    BUILDING
@@ -1532,6 +1535,9 @@ KVI_PRIVATE uint64_t kvi_fst_checksum(const uint8_t *bytes, size_t size)
 
 KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f)
 {
+#if defined(KV_FST_LOOKUP_ONLY)
+    return kvi_error_set(&f->error, KV_ERR_UNSUPPORTED, "fst: KV_FST_LOOKUP_ONLY opens with skip_verify alone");
+#else
     size_t    covered = f->size - 8;
     kv_status s;
     if (kvi_fst_checksum(f->bytes, covered) != kvi_load_le64(f->bytes + covered))
@@ -1540,6 +1546,7 @@ KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f)
         if (!kvi_fst_check_dictionary(&f->dictionaries[i])) return kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: a dictionary is not in order");
     s = kvi_fst_check_structure(f);
     return s < 0 ? kvi_error_set(&f->error, s, s == KV_ERR_CORRUPT ? "fst: the structure is damaged" : NULL) : KV_OK;
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -1910,7 +1917,7 @@ KVI_PRIVATE kv_status kvi_fst_store_exists(kv_store *s, kv_slice key) { return k
 KVI_PRIVATE kv_status kvi_fst_store_scan(kv_store *s, const kv_range *range, kv_visit_fn visit, void *user) { return kv_fst_scan(kvi_fst_of(s), range, visit, user); }
 KVI_PRIVATE kv_status kvi_fst_store_count(kv_store *s, const kv_range *range, uint64_t *count)
 {
-    uint64_t  from, to;
+    uint64_t  from = 0, to = 0;
     kv_status status = kvi_fst_span(kvi_fst_of(s), range, &from, &to);
     if (status < 0) return status;
     *count = to - from;
@@ -1994,14 +2001,21 @@ KVI_PRIVATE kv_status kvi_fst_store_iter_open(kv_store *s, kv_iter **iter)
     return KV_OK;
 }
 
+#if defined(KV_FST_LOOKUP_ONLY)
+static const kv_store_ops kvi_fst_ops = {
+    kvi_fst_store_get, NULL, NULL, kvi_fst_store_exists, kvi_fst_store_view,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, kvi_fst_store_close, kvi_fst_store_stats, kvi_fst_store_error
+};
+#else
 static const kv_store_ops kvi_fst_ops = {
     kvi_fst_store_get, NULL, NULL, kvi_fst_store_exists, kvi_fst_store_view,
     kvi_fst_store_batch_get, NULL, NULL, kvi_fst_store_scan, kvi_fst_store_count, kvi_fst_store_iter_open,
     NULL, kvi_fst_store_close, kvi_fst_store_stats, kvi_fst_store_error
 };
+#endif
 KVI_PRIVATE const kv_store_ops *kvi_fst_store_ops(void) { return &kvi_fst_ops; }
 
-#if !defined(KV_FST_READER_ONLY)
+#if !defined(KV_FST_READER_ONLY) && !defined(KV_FST_LOOKUP_ONLY)
 
 /* ------------------------------------------------------------------------------------------------
    >>output   where the builder's bytes go, and the builder itself
@@ -4144,7 +4158,7 @@ KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, u
 KVI_FST_DEFINE kv_status kv_fst_search(kv_fst *f, const kv_automaton *a, const kv_range *range, kv_visit_fn visit, void *user)
 {
     kvi_fst_walk w;
-    uint64_t     from, to;
+    uint64_t     from = 0, to = 0;
     kv_status    s;
     if (!f || !a || !visit || !a->start || !a->step || !a->is_match || !a->state_size || a->state_size > KV_AUTOMATON_STATE_MAX) return KV_ERR_INVALID;
     s = kvi_fst_span(f, range, &from, &to);

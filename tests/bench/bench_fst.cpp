@@ -311,7 +311,7 @@ static void run(const std::string &set, bool json)
 #ifdef HAVE_marisa
     Marisa marisa;
 #endif
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++) {           // builds take longest: three of each, marisa's once
         build(ours, keys, r);
         r["open GB/s"][Ours::name()].push_back(ours.size() / ours.open_seconds / 1e9);
         build(front, keys, r);
