@@ -12,7 +12,7 @@ for source in examples/*.c; do
     [ "$name" = demo ] && continue
     [ -e "$source" ] || continue
     rm -rf "$out/$name" "$out/$name.dir"; mkdir -p "$out/$name.dir"
-    if ! $CC $strict $CPPFLAGS -O1 -g -o "$out/$name" "$source" $LDFLAGS $LIBS 2> "$out/$name.errors" || [ -s "$out/$name.errors" ]; then
+    if ! $CC $strict $CPPFLAGS -O0 -g -o "$out/$name" "$source" $LDFLAGS $LIBS 2> "$out/$name.errors" || [ -s "$out/$name.errors" ]; then
         fail "$source does not compile without a word"; cat "$out/$name.errors"; continue
     fi
     if [ ! -e "examples/$name.expected" ]; then fail "examples/$name.expected is missing"; continue; fi
