@@ -1446,7 +1446,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_finish(kvi_lsm_page_builder *b, bool with_
         kvi_copy(at, (const uint8_t *)key.data + prefix, key.size - prefix);
         at += key.size - prefix;
     }
-    
+
     kvi_copy(at + heads, b->values.data, b->values.size);
     if (with_heads) {
         kvi_lsm_page page;
