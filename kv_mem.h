@@ -1883,6 +1883,7 @@ KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, 
     match = kvi_mem_match(b, kvi_mem_tag(hash));
     if (KVI_LIKELY(match != 0)) {
         at = kvi_mem_at(s, b->refs[kvi_lowest_bit32(match)]);
+        kvi_prefetch(at + KVI_MEM_LINE);
         head = kvi_mem_word(at, 0);
         if (KVI_LIKELY((head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) == key.size && !kvi_mem_head_long(head) && kvi_mem_same(at + 4, key.data, key.size))) {
             m->stripes->hits++;
@@ -2381,7 +2382,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_delete(kv_mem *m, const kv_slice *keys, size
 /* ------------------------------------------------------------------------------------------------
    >>scan   every entry once
 
-   With one thread a scan walks through the table and shows records where they lie.
+   With one thread a scan walks through the chunks and shows records where they lie: memory in its order.
 
    With several, entries move to other buckets while it goes on, because segments are split. What does
    not change is an entry's home bucket (0 to 63) and its position; so a scan goes through the
@@ -2415,23 +2416,21 @@ KVI_INLINE void kvi_mem_show(kv_mem *m, kvi_mem_scan *scan, kv_slice key, kv_sli
 
 /* ---- one thread ---- */
 
-KVI_PRIVATE void kvi_mem_scan_direct(kv_mem *m, kvi_mem_shard *s, kvi_mem_scan *scan)
+KVI_PRIVATE void kvi_mem_scan_direct(kv_mem *m, const kvi_mem_shard *s, kvi_mem_scan *scan)
 {
-    uint64_t next = 0;
     m->busy++;
-    do {
-        const kvi_mem_bucket *segment = kvi_mem_segment_at(s, next, &next);
-        uint32_t              mask = ((const kvi_mem_directory *)s->directory)->mask;
+    for (uint32_t number = 0; number < s->chunk_count && !scan->stopped; number++) {
+        const kvi_mem_chunk *c = kvi_mem_chunk_info(s, number);
         scan->now = 0;
-        for (uint32_t i = 0; i <= mask && !scan->stopped; i++) {
-            uint32_t used = ~kvi_mem_match(segment + i, 0) & KVI_MEM_ALL_SLOTS;
-            if (i + 3 <= mask) kvi_mem_prefetch_records(s, segment + i + 3);
-            for (; used && !scan->stopped; used &= used - 1) {
-                kvi_mem_record r = kvi_mem_record_at(kvi_mem_at(s, segment[i].refs[kvi_lowest_bit32(used)]));
-                kvi_mem_show(m, scan, kvi_mem_record_key(&r), kvi_mem_record_value(&r), r.expiry);
-            }
+        for (uint32_t at = 0; c->size_log2 && at + KVI_MEM_BLOCK_MIN <= c->used && !scan->stopped;) {
+            uint8_t       *block = kvi_mem_at(s, kvi_mem_ref(number, at));
+            kvi_mem_record r;
+            if (kvi_mem_word(block, 0) & KVI_MEM_HEAD_FREE) { at += kvi_mem_word(block, 1); continue; }
+            r = kvi_mem_record_at(block);
+            kvi_mem_show(m, scan, kvi_mem_record_key(&r), kvi_mem_record_value(&r), r.expiry);
+            at += r.granules;
         }
-    } while (next && !scan->stopped);
+    }
     m->busy--;
 }
 
