@@ -89,7 +89,7 @@ TEST_PROGRAMS  := $(call programs,$(BUILD)/test,$(filter-out $(LEVELLED),$(MODEL
                   $(call programs,$(BUILD)/test,$(CRASH) $(filter-out $(LEVELLED),$(UNIT))) $(call at_levels,$(BUILD)/test,$(LEVELLED))    # the long ones first
 LEVEL_PROGRAMS := $(call at_levels,$(BUILD)/test,$(filter-out $(LEVELLED) %.cpp %/unit_kv.c %/unit_store.c %/unit_posix.c %/unit_platform.c %/unit_disk.c %/model_arena.c %/model_cursor.c,$(UNIT) $(MODEL)))
 CLEAN_COMPILER := $(or $(CLANG),$(CC))
-CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(filter-out $(LEVELLED),$(UNIT) $(MODEL))) $(call at_levels,$(BUILD)/sanitize,$(LEVELLED))
+CHECKED_PROGRAMS := $(call programs,$(BUILD)/sanitize,$(filter-out $(LEVELLED) %/crash_lsm_mutants.c,$(UNIT) $(MODEL) $(CRASH))) $(call at_levels,$(BUILD)/sanitize,$(LEVELLED))
 RACE_PROGRAMS  := $(call programs,$(BUILD)/race,$(RACE))
 
 compile_c   = @rm -f $@; mkdir -p $(@D); $(C_COMPILE) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
@@ -118,6 +118,7 @@ TSAN := -O1 -g -fsanitize=thread
 compile_clean = @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(ASAN) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/sanitize/%: tests/unit/%.c    $(KIT); $(compile_clean)
 $(BUILD)/sanitize/%: tests/model/%.c   $(KIT); $(compile_clean)
+$(BUILD)/sanitize/%: tests/crash/%.c   $(KIT); $(compile_clean)
 $(BUILD)/sanitize/%: tests/unit/%.cpp  $(KIT); @rm -f $@; mkdir -p $(@D); $(CXX) -std=gnu++17 $(CPPFLAGS) $(WARNINGS) $(ASAN) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/race/%: tests/race/%.c $(KIT); @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(TSAN) -o $@ $< $(LDFLAGS) $(LIBS)
 
