@@ -3943,7 +3943,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_commit(kv_lsm *db, kvi_lsm_job *j)
     db->version = version;
     if (j->flush) db->frozen_count--;                       /* the oldest one is the last */
     old_view = kvi_lsm_view_switch(db, view);
-    if (j->flush) { db->flushes++; if (db->frozen_count == 0 && db->active->count == 0) db->unsynced_since_ms = 0; }
+    if (j->flush) { db->flushes++; if (db->frozen_count == 0 && kvi_peek_u64(&db->active->count) == 0) db->unsynced_since_ms = 0; }
     else db->merges++;
     db->versions_dropped += j->versions_dropped;
     db->tombstones_dropped += j->tombstones_dropped;
@@ -4125,7 +4125,7 @@ KVI_PRIVATE kvi_lsm_job *kvi_lsm_merge_plan(kv_lsm *db, kvi_lsm_plan *p, uint64_
         for (from = i + 1; from < p->count && j->inputs[from]->level == j->inputs[i]->level && j->inputs[from]->age == j->inputs[i]->age; from++) {}
         kvi_lsm_source_tables(&j->merge.sources[sources++], db, j->inputs + i, from - i, true);
     }
-    for (uint32_t i = 0; i < p->count; i++) { j->inputs[i]->merging = true; db->level_read[p->output] += j->inputs[i]->size; }
+    for (uint32_t i = 0; i < p->count; i++) { j->inputs[i]->merging = true; kvi_add_u64(&db->level_read[p->output], j->inputs[i]->size); }
     kvi_lsm_merge_first(&j->merge);
     return j;
 }
