@@ -52,11 +52,12 @@
    Without `concurrent`: one thread at a time, or any number that only read. With it: all calls but
    close from any thread at any time. Readers take no lock: nodes that they may be reading are never
    changed but replaced, and freed when no reader is left that might hold them (epochs; K. Fraser,
-   "Practical lock-freedom", 2004). A writer locks the one or two inner nodes that it changes, and for
-   a few instructions the free lists.
+   "Practical lock-freedom", 2004). A writer locks the inner nodes that it changes (one for an insert
+   into a leaf, two or three where the tree changes its shape), and for a few instructions the free lists.
 
    LIMITS
-   Keys of 0 to 65,535 bytes, values of 0 to 1 GiB - 1, any byte in both. */
+   Keys of 0 to 65,535 bytes, values of 0 to 1 GiB - 1, any byte in both. Keys of which each is a prefix
+   of the next make an inner node each, one below the other, and a get goes through all of them. */
 
 /* ------------------------------------------------------------------------------------------------
    >>public   the interface                                                                        */
@@ -172,7 +173,8 @@ KV_API uint64_t kv_art_count(const kv_art *a);
 /* How many entries a range has, without making their keys. Cost: a leaf at a time. */
 KV_API kv_status kv_art_count_range(kv_art *a, const kv_range *r, uint64_t *count);
 
-/* Remove everything; the memory goes back to the allocator. */
+/* Remove everything; the memory goes back to the allocator. Concurrent: as kv_art_delete_range of
+   everything, so what others write meanwhile may stay. */
 KV_API void kv_art_clear(kv_art *a);
 
 /* Walk all of it and test every invariant: KV_OK, or KV_ERR_CORRUPT with the reason in kv_last_error.
