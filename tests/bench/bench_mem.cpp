@@ -331,10 +331,12 @@ template <class MAP> static double threads_run(MAP &m, const keyset &keys, unsig
     double start = now(CLOCK_MONOTONIC);
     for (unsigned t = 0; t < threads; t++) running.emplace_back([&, t] {
         uint64_t state = t * 7919u + 1, done = 0;
+        size_t   at = keys.keys.size() / threads * t;           /* each its own part of the random order */
         typename MAP::reader r;
         while (!stop.load(std::memory_order_relaxed)) for (int i = 0; i < 256; i++, done++) {
             uint64_t        x = kvi_mix64(state += UINT64_C(0x9E3779B97F4A7C15));
-            const kv_slice &key = keys.keys[(uint32_t)x % keys.keys.size()];
+            const kv_slice &key = keys.keys[at];
+            at = at + 1 < keys.keys.size() ? at + 1 : 0;
             if ((x >> 32) % 100 < read_percent) { if (!m.get(key, r)) abort(); }
             else m.set(key, x);
         }
