@@ -1226,6 +1226,115 @@ TEST(lsm_fork, the_child_is_refused)
 
 #endif
 
+/* ---- golden files: a store of format 1, with every codec, tombstones, and a log that was not closed ---- */
+
+static void golden_path(char out[400])          /* beside this file, wherever the test is run from */
+{
+    const char *slash = strrchr(__FILE__, '/');
+    snprintf(out, 400, "%.*s../golden/lsm-1", slash ? (int)(slash + 1 - __FILE__) : 0, __FILE__);
+}
+static void golden_key(uint64_t n, char out[32]) { snprintf(out, 32, "golden/%s/%05" PRIu64, n % 3 ? "odd" : "even", n); }
+static const char *golden_value(uint64_t n, char out[64])
+{
+    snprintf(out, 64, "value %" PRIu64 " of the golden store, %s", n, n % 5 ? "as written" : "x");
+    return out;
+}
+static bool golden_deleted(uint64_t n) { return n % 11 == 0; }
+typedef struct golden_list { char names[64][64]; size_t count; } golden_list;
+enum { GOLDEN_FLUSHED = 600, GOLDEN_ALL = 700 };
+
+/* KV_LSM_GOLDEN=directory: write the store there, to be committed when a format is released. */
+static void golden_write(const char *path)
+{
+    kv_lsm_options o;
+    kv_lsm        *db;
+    char           key[32], value[64];
+    memset(&o, 0, sizeof o);
+    o.block_bytes = 1024;
+    o.no_background = true;
+    for (int codec = KV_CODEC_NONE; codec <= KV_CODEC_ZSTD; codec++) {
+        o.codec = (kv_codec)codec;
+        if (!CHECK_OK(kv_lsm_open(path, &o, &db))) return;
+        for (uint64_t n = (uint64_t)(codec - 1) * 200; n < (uint64_t)codec * 200; n++) { golden_key(n, key); CHECK_OK(kv_lsm_set(db, kv_cstr(key), kv_cstr(golden_value(n, value)))); }
+        if (codec == KV_CODEC_LZ4) CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+        if (codec < KV_CODEC_ZSTD) CHECK_OK(kv_lsm_close(db));
+    }
+    CHECK_OK(kv_lsm_flush(db));
+    for (uint64_t n = 0; n < GOLDEN_ALL; n++) {
+        golden_key(n, key);
+        if (n >= GOLDEN_FLUSHED) CHECK_OK(kv_lsm_set(db, kv_cstr(key), kv_cstr(golden_value(n, value))));
+        if (golden_deleted(n)) CHECK_OK(kv_lsm_delete(db, kv_cstr(key)));
+    }
+    CHECK_OK(kv_lsm_sync(db));
+    printf("copy %s now and remove its LOCK: the store is still open\n", path);
+    { char command[900]; snprintf(command, sizeof command, "cp -r '%s' '%s.copy' && rm -f '%s.copy/LOCK'", path, path, path); if (system(command) != 0) CHECK(!"copied"); }
+    CHECK_OK(kv_lsm_close(db));
+}
+static bool golden_is(kv_lsm *db)
+{
+    char     key[32], value[64];
+    uint64_t n, live = 0;
+    for (n = 0; n < GOLDEN_ALL; n++) {
+        golden_key(n, key);
+        if (!value_is(db, kv_cstr(key), golden_deleted(n) ? NULL : golden_value(n, value))) return false;
+        if (!golden_deleted(n)) live++;
+    }
+    return CHECK_EQ(count_all(db), live);
+}
+static void golden_name(void *context, const char *name)
+{
+    golden_list *l = (golden_list *)context;
+    if (l->count < 64) snprintf(l->names[l->count++], 64, "%.60s", name);
+}
+static void golden_load(disk *d, const char *path)      /* every file of a directory into the disk in memory */
+{
+    const kv_io *io = kv_io_default();
+    kv_io        memory = *disk_io(d);
+    static golden_list list;
+    list.count = 0;
+    (void)memory.make_dir(memory.user, "db");
+    CHECK_OK(io->list(io->user, path, golden_name, &list));
+    for (size_t i = 0; i < list.count; i++) {
+        char     from[500], to[100];
+        kv_file *file;
+        uint64_t size = 0;
+        size_t   got;
+        char    *bytes;
+        snprintf(from, sizeof from, "%s/%s", path, list.names[i]);
+        snprintf(to, sizeof to, "db/%s", list.names[i]);
+        if (!CHECK_OK(io->open(io->user, from, 0, &file)) || !CHECK_OK(io->size(io->user, file, &size))) return;
+        bytes = (char *)malloc((size_t)size + 1);
+        CHECK_OK(io->read_at(io->user, file, 0, bytes, (size_t)size, &got));
+        disk_file_set(d, to, bytes, got);
+        free(bytes);
+        CHECK_OK(io->close(io->user, file));
+    }
+}
+TEST(lsm_golden, a_store_of_format_1_opens_reads_and_is_upgraded)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    char           path[400];
+    const char    *write = getenv("KV_LSM_GOLDEN");
+    if (write) { golden_write(write); disk_free(d); return; }
+    golden_path(path);
+    golden_load(d, path);
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    o.read_only = true;
+    db = must_open(&o);
+    (void)golden_is(db);
+    CHECK_OK(kv_lsm_close(db));
+    o.read_only = false;
+    db = must_open(&o);
+    (void)golden_is(db);
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    (void)golden_is(db);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    disk_free(d);
+}
+
 TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
 {
     size_t points = 0;
