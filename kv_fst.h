@@ -3381,8 +3381,8 @@ KVI_PRIVATE kv_status kvi_fst_build_footer(kv_fst_builder *b, uint64_t root, uin
     return kvi_fst_write_out(b, number, 8);
 }
 
-/* Let the finished file appear: sync it, name it, sync its directory. Where only the last fails, the file
-   may be there or not after a crash; it is removed, and the failure reported. */
+/* Let the finished file appear: sync it, name it, sync its directory. Where only the last fails, the new
+   file is there and whole, but a power cut may still bring back what was there before; the failure says so. */
 KVI_PRIVATE kv_status kvi_fst_build_name(kv_fst_builder *b)
 {
     const kv_io *io = b->io;

@@ -1,12 +1,13 @@
 // bench_fst.cpp
 // Goal: size and speed of kv_fst.h beside the structures that one would use instead, on the same keys, in the
 //   same run: front coding in buckets of 16 (written here, as simple as it is), marisa-trie, a sorted array.
-// Method: each measure is taken from all of them in turn, ROUNDS times; medians and their ratios are printed.
+// Method: each measure is taken from all of them in turn, `rounds` times; medians and their ratios are printed.
 //   Keys are asked for in a random order and lie one behind the other in that order, so that fetching the
 //   question costs nobody anything. Missing keys are real ones with one byte changed.
 //   The first check of every structure is that it answers all keys rightly.
 //
-//   bench_fst [--json] [SET...]        SET: paths urls words random dense sparse, default all that are there
+//   bench_fst [--json] [--rounds N] [SET...]     SET: paths urls words random dense sparse, default all that are there;
+//                                                N: 5 by default, less than 3 builds once
 //
 //   bench-libs: marisa
 #if defined(__GNUC__) && !defined(__clang__)
@@ -25,7 +26,7 @@
 #include <vector>
 
 static double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return double(t.tv_sec) + double(t.tv_nsec) * 1e-9; }
-static const int ROUNDS = 5;
+static int rounds = 5;
 
 struct Keys {
     std::string text;
@@ -311,7 +312,7 @@ static void run(const std::string &set, bool json)
 #ifdef HAVE_marisa
     Marisa marisa;
 #endif
-    for (int i = 0; i < 3; i++) {           // builds take longest: three of each, marisa's once
+    for (int i = 0; i < (rounds < 3 ? 1 : 3); i++) {        // builds take longest: three of each, marisa's once
         build(ours, keys, r);
         r["open GB/s"][Ours::name()].push_back(ours.size() / ours.open_seconds / 1e9);
         build(front, keys, r);
@@ -321,7 +322,7 @@ static void run(const std::string &set, bool json)
         build(truth, keys, r);
     }
     r["build peak MB"][Ours::name()].push_back(double(memory_peak) / 1e6);
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds; i++) {
         measure(ours, q, r, i == 0);
         measure(front, q, r, i == 0);
 #ifdef HAVE_marisa
@@ -351,7 +352,7 @@ int main(int argc, char **argv)
 {
     std::vector<std::string> sets;
     bool json = false;
-    for (int i = 1; i < argc; i++) { if (std::string(argv[i]) == "--json") json = true; else sets.push_back(argv[i]); }
+    for (int i = 1; i < argc; i++) { if (std::string(argv[i]) == "--json") json = true; else if (std::string(argv[i]) == "--rounds" && i + 1 < argc) rounds = atoi(argv[++i]); else sets.push_back(argv[i]); }
     if (sets.empty()) sets = { "paths", "urls", "words", "random", "dense", "sparse" };
     for (const std::string &set : sets) run(set, json);
     return 0;
