@@ -11,7 +11,7 @@
        kv_fst_add(b, KV_STR("bern"), 134000);
        kv_fst_add(b, KV_STR("bonn"), 336000);               // strictly ascending
        if (kv_fst_build_finish(b) < 0) return 1;            // the first error of all the adds
-       if (kv_fst_open_file(NULL, "towns.fst", &f) < 0) return 1;
+       if (kv_fst_open_file(NULL, "towns.fst", &f) != KV_OK) return 1;
        if (kv_fst_get(f, KV_STR("bonn"), &population) == KV_OK) printf("%u\n", (unsigned)population);
        kv_fst_close(f);
 
