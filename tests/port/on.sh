@@ -12,8 +12,8 @@ rv32)
 wasm|wasm-simd)
     files=${PORT_FILES:-$program.files}
     [ -n "$PORT_FILES" ] || { rm -rf "$files"; mkdir -p "$files"; }
-    # node 20 may crash at its end while it is still optimising a module: let it not optimise
-    exec node --no-warnings --no-wasm-tier-up "$(dirname "$0")/wasi.mjs" "$program" "$files" "$@";;
+    # after a long run node 20 may have thrown away the bytecode that it returns to ("Invalid bytecode")
+    exec node --no-warnings --no-flush-bytecode "$(dirname "$0")/wasi.mjs" "$program" "$files" "$@";;
 windows)
     WINEPREFIX=$(cd "$(dirname "$program")/.." && pwd)/wine
     WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= DISPLAY=
