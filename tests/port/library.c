@@ -1,5 +1,5 @@
 /* library.c - one module as firmware compiles it, alone in its object: -DLIBRARY_MEM, _ART, _FST,
-   _FST_READER, _COMPRESS, _LSM or _SIMD. The strong symbols of the object are the module's public
+   _FST_READER, _FST_LOOKUP, _COMPRESS, _LSM or _SIMD. The strong symbols of the object are the module's public
    functions; what it brings along of the headers below is weak. */
 #define KV_NO_THREADS
 #define KV_NO_MALLOC
@@ -15,6 +15,10 @@
 #define KV_ART_IMPLEMENTATION
 #include "../../kv_art.h"
 #elif defined(LIBRARY_FST)
+#define KV_FST_IMPLEMENTATION
+#include "../../kv_fst.h"
+#elif defined(LIBRARY_FST_LOOKUP)
+#define KV_FST_LOOKUP_ONLY
 #define KV_FST_IMPLEMENTATION
 #include "../../kv_fst.h"
 #elif defined(LIBRARY_FST_READER)
