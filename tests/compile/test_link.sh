@@ -12,12 +12,14 @@ for h in $modules; do
     sed 's/use_/use_static_/g' "$out/$h.c" > "$out/$h.static.c"
 done
 { echo '#define KV_IMPLEMENTATION'; for h in $modules; do echo "#include \"$h.h\""; done; } > "$out/all.c"
+variants=$modules; [ -n "$full" ] || variants="kv_mem kv_lsm"      # of which there is a static and a C++ object too
 make_objects() {
     $CC $CPPFLAGS -std=c99 -O0 -I. -c -o "$out/$1.o" "$out/$1.c"
+    case " $variants " in *" $1 "*) ;; *) return;; esac
     $CC $CPPFLAGS -std=c99 -O0 -I. -DKV_STATIC -c -o "$out/$1.static.o" "$out/$1.static.c"
     $CXX $CPPFLAGS -std=c++11 -O0 -I. -c -o "$out/$1.cxx.o" "$out/$1.cpp"
 }
-export -f make_objects; export CC CXX CPPFLAGS out
+export -f make_objects; export CC CXX CPPFLAGS out variants
 echo "$modules" | xargs -n 1 | xargs -P "${MATRIX_JOBS:-2}" -I{} bash -c 'make_objects {}' 2>&1 | head -5
 link() {        # name, object and function pairs...
     local name=$1 objects= main; shift
@@ -28,32 +30,34 @@ link() {        # name, object and function pairs...
 }
 # what stands in one object by its own switch cannot stand in another: kv_lsm brings kv_compress along
 # weakly, so asking for both by name in two files is fine as well
+exported='nm -g --defined-only "$1" | awk "{print \$NF}"'
 for a in $modules; do
-    link "$a in C++, the program in C" "$out/$a.cxx.o" use_cxx_$a
     for b in $modules; do
         [ $a = $b ] && continue
         [ -z "$full" ] && [[ $a > $b ]] && continue
         link "$a and $b in two files" "$out/$a.o" use_$a "$out/$b.o" use_$b
         [ -z "$full" ] || link "$a in C and $b in C++" "$out/$a.o" use_$a "$out/$b.cxx.o" use_cxx_$b
     done
-    link "$a shared beside $a static" "$out/$a.o" use_$a "$out/$a.static.o" use_static_$a
 done
-link "all static copies" $(for h in $modules; do echo "$out/$h.static.o" use_static_$h; done)
+for a in $variants; do
+    link "$a in C++, the program in C" "$out/$a.cxx.o" use_cxx_$a
+    link "$a shared beside $a static" "$out/$a.o" use_$a "$out/$a.static.o" use_static_$a
+    job "$a.h static exports nothing" "set -- $out/$a.static.o; $exported | grep -vE '^use_static_'; true"
+done
+link "all static copies" $(for h in $variants; do echo "$out/$h.static.o" use_static_$h; done)
 link "all shared" $(for h in $modules; do echo "$out/$h.o" use_$h; done)
 
 # ---- what the objects say ----
-exported='nm -g --defined-only "$1" | awk "{print \$NF}"'
-undefined='nm -u "$1" | awk "{print \$NF}" | sed "s/@.*//"'
 for h in $modules; do
     job "$h.h exports only kv_"           "set -- $out/$h.o; $exported | grep -vE '^(kv_|use_)'; true"
-    job "$h.h static exports nothing"     "set -- $out/$h.static.o; $exported | grep -vE '^use_static_'; true"
     job "$h.h declared makes no symbol"   "printf '#include \"$h.h\"\n' > $out/$h.declared.c; $CC $CPPFLAGS -std=c99 -I. -c -o $out/$h.declared.o $out/$h.declared.c && nm $out/$h.declared.o"
 done
 
 allocation='malloc|calloc|realloc|free|posix_memalign|aligned_alloc|memalign|strdup'
 stdio='v?[fsd]?n?printf|(__)?v?[fs]?n?printf_chk|puts|fputs|putc|putchar|fputc|fwrite|fread|fopen|fdopen|fclose|fflush|fseek|ftell|perror|std(in|out|err)|__assert(_fail|_rtn)?|abort'
 threads='pthread_.*|sched_.*|__atomic_.*|__sync_.*|nanosleep|sysconf'
-files='open|open64|openat|close|read|write|pread|pread64|pwrite|pwrite64|lseek|lseek64|ftruncate|ftruncate64|fsync|fdatasync|fcntl|fcntl64|flock|rename|unlink|remove|link|mkdir|rmdir|opendir|readdir|readdir64|closedir|stat|fstat|fstat64|mmap|mmap64|munmap|getpid'
+files='open|open64|openat|close|read|write|pread|pread64|pwrite|pwrite64|lseek|lseek64|ftruncate|ftruncate64|fsync|fdatasync|fcntl|fcntl64|flock|rename|unlink|remove|link|mkdir|rmdir|opendir|readdir|readdir64|closedir|stat|fstat|fstat64'
+maps='mmap|mmap64|munmap'      # also a source of memory: gone with the rest, not with files alone
 off() {         # header, options, pattern
     local h=$1 name level
     for level in -O0 ${full:+-O2}; do
@@ -70,5 +74,5 @@ for h in all ${full:+$modules}; do
     off $h -DKV_NO_LZ4     'LZ4.*'
     off $h -DKV_NO_ZSTD    '(ZSTD|ZDICT|HUF|FSE).*'
 done
-for h in $modules; do off $h "$everything" "$allocation|$stdio|$threads|$files|LZ4.*|(ZSTD|ZDICT|HUF|FSE).*"; done
+for h in $modules; do off $h "$everything" "$allocation|$stdio|$threads|$files|$maps|LZ4.*|(ZSTD|ZDICT|HUF|FSE).*"; done
 run_jobs
