@@ -581,7 +581,6 @@ typedef struct kvi_lsm_memtable {
     uint32_t       height;                  /* of the highest tower; atomic */
     kvi_lsm_log   *log;
     uint64_t       last_sequence;           /* of the newest entry, once frozen */
-    uint64_t       log_chain;               /* the sequence before its first entry */
     size_t         used_bytes, allocated_bytes; /* atomic */
     uint64_t       count, deletes, key_bytes, value_bytes;
     kvi_lsm_chunk *chunks;
@@ -759,7 +758,6 @@ struct kv_lsm {
     uint64_t       flushed_sequence;
     uint64_t       log_number;              /* logs below it are not needed */
     kv_buf         edit;
-    kv_buf         merge_pointers[KV_LSM_LEVELS];           /* the largest key of the last merge out of a level */
     uint64_t       next_number;             /* atomic */
     uint64_t       durable_log;             /* atomic: newest log whose header is known durable */
 
@@ -987,7 +985,7 @@ KVI_PRIVATE uint32_t kvi_lsm_random_height(kvi_lsm_memtable *m)     /* each high
     uint32_t height = 1, bits;
     m->random = m->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     bits = (uint32_t)(m->random >> 32);
-    while (height < KVI_LSM_HEIGHT_MAX && (bits & 3) == 0) { height++; bits >>= 2; if (!bits) bits = 0x5A5A5A5A; }
+    for (; height < KVI_LSM_HEIGHT_MAX && (bits & 3) == 0; bits >>= 2) height++;
     return height;
 }
 
@@ -3335,7 +3333,6 @@ KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
         return s;
     }
     fresh->log = log;
-    fresh->log_chain = db->sequence;
     kvi_mutex_lock(&db->mutex);
     db->active->last_sequence = db->sequence;
     for (uint32_t i = db->frozen_count++; i > 0; i--) db->frozen[i] = db->frozen[i - 1];
@@ -3999,7 +3996,7 @@ KVI_PRIVATE uint64_t kvi_lsm_level_target(const kv_lsm *db, uint32_t level)
     return target;
 }
 
-typedef struct kvi_lsm_plan { uint32_t level, output, count; bool whole, trivial; kvi_lsm_table **inputs; kv_slice smallest, largest; } kvi_lsm_plan;
+typedef struct kvi_lsm_plan { uint32_t level, output, count; kvi_lsm_table **inputs; kv_slice smallest, largest; } kvi_lsm_plan;
 
 KVI_PRIVATE bool kvi_lsm_plan_add(kvi_lsm_plan *p, kvi_lsm_table *t)     /* false: it is there already */
 {
@@ -4054,8 +4051,7 @@ KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_ls
 {
     double   best = 0;
     uint32_t level = 0;
-    memset(&p->count, 0, sizeof p->count);
-    p->whole = p->trivial = false;
+    p->count = 0;
     if (db->options.style == KV_LSM_TIERED) {
         for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
             if (v->levels[i].runs < db->options.l0_trigger) continue;
@@ -4115,7 +4111,7 @@ KVI_PRIVATE kvi_lsm_job *kvi_lsm_merge_plan(kv_lsm *db, kvi_lsm_plan *p, uint64_
     j->input_count = p->count;
     for (uint32_t i = 0; i < p->count; i++) {
         kvi_lsm_table *t = j->inputs[i];
-        if (i == 0 || kvi_lsm_table_order(t, j->inputs[i - 1]) == 0 || t->level != j->inputs[i - 1]->level || t->age != j->inputs[i - 1]->age) sources++;
+        if (i == 0 || t->level != j->inputs[i - 1]->level || t->age != j->inputs[i - 1]->age) sources++;
         j->input_bytes += t->size;
         j->input_entries += t->entries;
     }
@@ -4892,7 +4888,6 @@ KVI_PRIVATE kv_status kvi_lsm_renew(kvi_lsm_recovery *r)
         if (s < 0) return kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE);
     }
     if (s < 0) return s;
-    db->active->log_chain = r->sequence;
     if (!keep_logs) {
         db->log_number = db->log->number;
         db->flushed_sequence = r->sequence;
@@ -5335,7 +5330,6 @@ KVI_PRIVATE void kvi_lsm_free(kv_lsm *db)
         db->snapshots.next = s->next;
         kvi_free(&a, s, sizeof *s);
     }
-    for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) kv_buf_free(&db->merge_pointers[i]);
     kv_buf_free(&db->edit);
     kv_buf_free(&db->record);
     if (db->manifest.file) (void)db->io->close(db->io->user, db->manifest.file);
@@ -5374,7 +5368,6 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     db->writers_end = &db->writers;
     db->snapshots.next = db->snapshots.prev = &db->snapshots;
     db->edit.allocator = db->record.allocator = o->allocator;
-    for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) db->merge_pointers[i].allocator = o->allocator;
     root_size = o->io == kv_io_default() && path[0] != '/' ? kvi_current_directory(root, sizeof root) : 0;     /* where it is now, not where the process may go */
     db->path_size = root_size + strlen(path) + 1;
     db->names_size = db->path_size + 48;
@@ -6334,16 +6327,10 @@ KVI_LSM_DEFINE const kv_lsm_options *kv_lsm_get_options(const kv_lsm *db) { retu
 
 /* ---- reads ---- */
 
-KVI_PRIVATE kv_status kvi_lsm_refuse(kv_lsm *db)            /* called in a child of the process that opened it */
-{
-    (void)db;
-    return KV_ERR_INVALID;
-}
 KVI_INLINE bool kvi_lsm_usable(const kv_lsm *db) { return db && KVI_LIKELY(db->fork_count == kvi_fork_count()); }
 KVI_PRIVATE kv_status kvi_lsm_bad_argument(kv_lsm *db, kv_status s, const char *what)
 {
-    if (!db) return KV_ERR_INVALID;
-    if (!kvi_lsm_usable(db)) return kvi_lsm_refuse(db);
+    if (!kvi_lsm_usable(db)) return KV_ERR_INVALID;         /* NULL, or in a child of the process that opened it */
     return kvi_error_set(&db->error, s, what);
 }
 KVI_PRIVATE kv_status kvi_lsm_check_entry(kv_lsm *db, kv_slice key, kv_slice value)
@@ -6752,7 +6739,6 @@ KVI_PRIVATE kv_status kvi_lsm_resume(kv_lsm *db)
 
     /* 4. */
     fresh->log = log;
-    fresh->log_chain = db->sequence;
     log->durable = log->size;
     if (!db->active->count) memtables[count++] = db->active;
     kvi_mutex_lock(&db->mutex);
