@@ -89,6 +89,7 @@ esac
 case $source in */unit_compress.c)
     [ -d "$build/src/libzstd" ] || { echo 'echo "SKIP unit_compress: no lz4 and zstd for this machine"; echo "0 passed, 0 failed, 1 skipped"' > "$out"; exit 0; };;
 esac
+case $target:$source in windows:*/crash/*) includes="$includes -I$port/posix";; esac
 program=${out%.sh}
 case $target in windows) program=$program.exe;; wasm*) program=$program.wasm;; *) program=$program.elf;; esac
 rm -f "$out"

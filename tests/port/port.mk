@@ -10,6 +10,8 @@ PORT_FIRMWARE := m0 m3 rv32
 # not run there: on firmware the tests of the kit itself, of zstd and of large inputs (its own programs
 # fw_*.c are there instead); tests of POSIX where it is another system
 PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c tests/unit/unit_compress.c tests/unit/unit_fst.c tests/unit/unit_lsm.c
+# crash tests on Windows: those of power cuts, faults, damage and memory (the others kill processes)
+PORT_CRASH        := $(wildcard $(addprefix tests/crash/crash_,$(addsuffix .c,lsm_power lsm_io lsm_flip lsm_oom mem_save fst_build)))
 PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
 PORT_MODULES  := $(foreach m,mem art fst compress lsm,$(if $(wildcard kv_$(m).h),$(m))) $(if $(wildcard kv_lsm.h),littlefs)
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf i386 musl
@@ -23,7 +25,7 @@ port-sources:
 # the scripts that run the unit tests on a target
 port_programs = $(patsubst tests/unit/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(filter-out $(if $(filter $(PORT_FIRMWARE),$(1)),$(PORT_NOT_ON_BARE)) $(if $(filter wasm% windows,$(1)),$(PORT_NOT_ON_OTHER)),$(PORT_SOURCES))) \
                 $(if $(filter $(PORT_FIRMWARE),$(1)),$(patsubst %,$(PORT_BUILD)/$(1)/$(1).fw_%.sh,$(call pick,$(PORT_MODULES)))) \
-                $(if $(filter windows,$(1)),$(patsubst $(PORT)/%.c,$(PORT_BUILD)/$(1)/$(1).%.sh,$(call pick,$(wildcard $(PORT)/win_*.c))))
+                $(if $(filter windows,$(1)),$(addprefix $(PORT_BUILD)/$(1)/$(1).,$(addsuffix .sh,$(basename $(notdir $(call pick,$(wildcard $(PORT)/win_*.c) $(PORT_CRASH)))))))
 
 define port_rules
 $(PORT_BUILD)/$(1)/codecs.a: $(PORT)/build.sh | port-sources; @BUILD="$(BUILD)" sh $(PORT)/build.sh $(1) codecs $$@
