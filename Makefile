@@ -56,7 +56,7 @@ at_levels  = $(foreach l,$(LEVELS),$(addsuffix .$(l),$(call programs,$(1),$(2)))
 programs   = $(addprefix $(1)/,$(basename $(notdir $(2))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash levels compile-matrix install uninstall clean deps
+.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash levels compile-matrix install uninstall single clean deps
 .DELETE_ON_ERROR:
 
 help:
@@ -75,6 +75,7 @@ help:
 	@echo "make test-ports       on other platforms: test-32bit, -musl, -firmware, -wasm, -windows, -bigendian; tests/port/deps.sh installs tools"
 	@echo "make sizes            what each module needs on Cortex-M0, -M3 and RV32: code, stack, memory"
 	@echo "make install          headers and pkg-config files to PREFIX=$(PREFIX), below DESTDIR if given; make uninstall"
+	@echo "make single           dist/: each header as one file with all of ours that it needs"
 	@echo "make deps             install what the tests need: xxhash, lz4, zstd (demo and test do it when they are missing)"
 	@echo "make clean            remove $(BUILD)/"
 
@@ -198,8 +199,11 @@ uninstall:
 	cd "$(DESTDIR)$(includedir)" && rm -f $(HEADERS)
 	rm -f "$(DESTDIR)$(pkgconfigdir)/kv.pc" "$(DESTDIR)$(pkgconfigdir)/kv-compress.pc"
 
+single:
+	sh tests/single.sh dist $(HEADERS)
+
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) dist
 
 # ---- other platforms: firmware, WebAssembly, Windows, big-endian ----
 -include tests/port/port.mk
