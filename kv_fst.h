@@ -301,7 +301,7 @@ KV_API kv_status kv_fst_dot(kv_fst *f, kv_write_fn w, void *user);
 #define KVI_FST_ENTRIES      64u        /* of one state */
 #define KVI_FST_LEVELS       16u        /* of states above the leaves; each has at least two arcs but for the last */
 #define KVI_FST_TOKEN_BYTES  16u        /* the longest token */
-#define KVI_FST_TOKENS_MAX   32000u     /* twice as many make paths 6 percent smaller, and building them a quarter slower */
+#define KVI_FST_TOKENS_MAX   65000u
 #define KVI_FST_DICTIONARIES 255u
 #define KVI_FST_PIECE        65536u     /* bytes under one link of the checksum's chain */
 #define KVI_FST_INLINE_MAX   1024u      /* a longer value lies outside its leaf */
@@ -2096,6 +2096,7 @@ struct kv_fst_builder {
     kvi_fst_window *windows[KVI_FST_LEVELS + 1];
     kv_buf        block, symbols;
     kvi_fst_slot *slots;                    /* states written, by hash, with copies in a ring */
+    size_t        slot_count;
     uint8_t      *ring;
     size_t        ring_size;
     uint64_t      ring_head;
@@ -2261,9 +2262,9 @@ typedef struct kvi_fst_sampler { kvi_fst_reader reader; uint64_t wanted, total, 
 KVI_PRIVATE bool kvi_fst_sample(const kv_fst_builder *b, kvi_fst_sampler *s, kvi_fst_record *record)
 {
     while (kvi_fst_read(b, &s->reader, record)) {
-        s->sum += s->wanted * record->size;
+        s->sum += s->wanted;                    /* for each record alike: long tails are not preferred */
         if (s->sum < s->total) continue;
-        s->sum -= s->sum / s->total * s->total;
+        s->sum -= s->total;
         return true;
     }
     return false;
@@ -2922,7 +2923,7 @@ KVI_PRIVATE kv_status kvi_fst_store_state(kv_fst_builder *b, uint32_t entries, u
     kvi_fst_slot  *slot = NULL;
     if (b->block.size <= KVI_FST_REGISTERED_MOST) {
         hash = kvi_hash(bytes, size, 0);
-        slot = &b->slots[hash & (KVI_FST_REGISTRY_SLOTS - 1)];
+        slot = &b->slots[hash & (b->slot_count - 1)];
         if (slot->size == size && slot->hash == hash && b->ring_head - slot->place <= b->ring_size
             && memcmp(b->ring + slot->place % b->ring_size, bytes, size) == 0) {
             *offset = slot->offset;
@@ -3247,7 +3248,7 @@ KVI_PRIVATE void kvi_fst_build_free(kv_fst_builder *b)
     kv_buf_free(&b->key);
     kv_buf_free(&b->block);
     kv_buf_free(&b->symbols);
-    kvi_free(&a, b->slots, KVI_FST_REGISTRY_SLOTS * sizeof *b->slots);
+    kvi_free(&a, b->slots, b->slot_count * sizeof *b->slots);
     kvi_free(&a, b->ring, b->ring_size);
     kvi_free(&a, b->piece, KVI_FST_PIECE);
     kvi_free(&a, b->paths, 2 * b->path_size + 6);
@@ -3269,11 +3270,13 @@ KVI_PRIVATE kv_status kvi_fst_build_new(const kv_fst_build_options *o, kv_fst_bu
     if (limit < KVI_FST_MEMORY_LEAST) limit = KVI_FST_MEMORY_LEAST;
     if (limit > SIZE_MAX / 4) limit = SIZE_MAX / 4;
     b->memory_limit = limit;
-    b->buffer_limit = limit / 8 * 3 - KVI_FST_CHUNK;
-    b->ring_size = limit / 16 < ((size_t)4 << 20) ? limit / 16 : (size_t)4 << 20;
+    b->buffer_limit = limit / 8 * (limit < KVI_FST_MEMORY_DEFAULT ? 2 : 3) - KVI_FST_CHUNK;     /* training takes half of a small limit, less of a large one */
+    b->slot_count = KVI_FST_REGISTRY_SLOTS;
+    while (b->slot_count > 256 && b->slot_count > limit / 8192) b->slot_count /= 2;
+    b->ring_size = limit / 32 < ((size_t)2 << 20) ? limit / 32 : (size_t)2 << 20;
     b->last_value = UINT64_MAX;
     b->piece = (uint8_t *)kvi_alloc(&a, KVI_FST_PIECE);
-    b->slots = (kvi_fst_slot *)kvi_alloc_zero(&a, KVI_FST_REGISTRY_SLOTS * sizeof *b->slots);
+    b->slots = (kvi_fst_slot *)kvi_alloc_zero(&a, b->slot_count * sizeof *b->slots);
     b->ring = (uint8_t *)kvi_alloc(&a, b->ring_size);
     if (!b->piece || !b->slots || !b->ring) { kvi_fst_build_free(b); return KV_ERR_NO_MEMORY; }
     (void)kvi_fst_emit(b, kvi_fst_magic, sizeof kvi_fst_magic);

@@ -536,6 +536,34 @@ TEST(fst_faults, memory_fails_at_every_point)
     kv_buf_free(&bytes);
 }
 
+static kv_status swallow(void *user, const void *data, size_t size) { (void)data; *(size_t *)user += size; return KV_OK; }
+TEST(fst_build, memory_stays_below_the_limit)
+{
+    static const size_t limits[] = { (size_t)1 << 20, (size_t)3 << 20, (size_t)8 << 20 };
+    for (size_t i = 0; i < 3; i++) {
+        test_memory          memory;
+        kv_fst_build_options o;
+        kv_fst_builder      *b;
+        test_rng             r = test_rng_new();
+        size_t               written = 0;
+        char                 key[80];
+        memset(&memory, 0, sizeof memory);
+        memset(&o, 0, sizeof o);
+        o.allocator = test_allocator(&memory);
+        o.memory_limit_bytes = limits[i];
+        o.values = KV_FST_U64;
+        CHECK_OK(kv_fst_build_begin(&o, swallow, &written, &b));
+        for (int k = 0; k < 60000; k++) {
+            snprintf(key, sizeof key, "/srv/%07d/%x-%s-%x", k, (unsigned)test_below(&r, 65536), k % 3 ? "journal" : "archive", (unsigned)test_below(&r, 1u << 20));
+            if (!CHECK_OK(kv_fst_add(b, kv_cstr(key), test_random(&r)))) break;
+        }
+        CHECK_OK(kv_fst_build_finish(b));
+        if (!CHECK(memory.peak_bytes <= limits[i])) fprintf(stderr, "%zu of %zu bytes\n", memory.peak_bytes, limits[i]);
+        CHECK_EQ(memory.live_blocks, 0);
+        CHECK(written > 0);
+    }
+}
+
 TEST(fst_faults, writes_fail_at_every_call)
 {
     kv_buf        bytes;
