@@ -6139,8 +6139,9 @@ KVI_PRIVATE kv_status kvi_lsm_repair_manifest(kvi_lsm_repairer *p)
         p->r.torn = false;
         s = kvi_lsm_read_manifest_only(&p->r);
         if (s == KV_ERR_NO_MEMORY || s == KV_ERR_IO || s == KV_ERR_VERSION) return s;
-        if (s == KV_OK) { p->has_manifest = true; break; }
-        (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_MANIFEST, n->number, KVI_LSM_NO_SEQUENCE, kvi_error_text(&db->error));
+        if (s == KV_OK && !p->r.torn) { p->has_manifest = true; break; }
+        /* in a store that needs repair, a bad end may have been the edit that named the newest table */
+        (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_MANIFEST, n->number, KVI_LSM_NO_SEQUENCE, s == KV_OK ? "its end is torn or damaged" : kvi_error_text(&db->error));
         kvi_lsm_repair_mark(p, KVI_LSM_MANIFEST, n->number);
         kvi_lsm_forget_tables(&p->r);
     }
