@@ -620,7 +620,7 @@ typedef struct kvi_lsm_table {
     kvi_lsm_index *index;                   /* atomic; NULL until the table is used */
     kv_file *file;                          /* these under files */
     uint32_t file_users;
-    bool     file_recent;
+    bool     file_recent, file_extra;       /* file_extra: beyond open_files, closed by its last user */
 } kvi_lsm_table;
 
 typedef struct kvi_lsm_run { uint64_t age; uint32_t count, first; } kvi_lsm_run;     /* version->tables[first ..] */
@@ -953,10 +953,11 @@ KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height, size_t key_size, size_t va
 {
     return (sizeof(kvi_lsm_entry) + height * sizeof(kvi_pointer) + key_size + value_size + 15) & ~(size_t)15;
 }
-/* What `count` entries may take at most. */
+/* What `count` entries may take at most; SIZE_MAX where that is more than there can be. */
 KVI_INLINE size_t kvi_lsm_entries_bound(size_t count, size_t key_bytes, size_t value_bytes)
 {
-    return count * kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 15) + key_bytes + value_bytes;
+    uint64_t bytes = (uint64_t)count * kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 15) + key_bytes + value_bytes;
+    return bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }
 
 /* Make sure of `bytes` in one piece. */
@@ -1610,23 +1611,27 @@ KVI_PRIVATE kv_status kvi_lsm_table_file(kv_lsm *db, kvi_lsm_table *t, kv_file *
     kvi_text  name;
     kvi_mutex_lock(&db->files);
     if (!t->file) {
-        if (db->open_files == db->options.open_files && !kvi_lsm_close_idle_file(db)) s = KV_ERR_BUSY;
+        t->file_extra = db->open_files == db->options.open_files && !kvi_lsm_close_idle_file(db);     /* all of them in use */
         name = kvi_lsm_path(db, 0);
         kvi_lsm_text_file(&name, KVI_LSM_TABLE, t->number);
-        if (s == KV_OK) s = db->io->open(db->io->user, db->names[0], 0, &t->file);
+        s = db->io->open(db->io->user, db->names[0], 0, &t->file);
         if (s == KV_ERR_IO && kvi_lsm_close_idle_file(db)) s = db->io->open(db->io->user, db->names[0], 0, &t->file);  /* out of descriptors, perhaps */
-        if (s == KV_OK) db->open_tables[db->open_files++] = t; else t->file = NULL;
+        if (s != KV_OK) t->file = NULL;
+        else if (!t->file_extra) db->open_tables[db->open_files++] = t;
     }
     if (s == KV_OK) { t->file_users++; t->file_recent = true; *file = t->file; }
     kvi_mutex_unlock(&db->files);
     if (s == KV_OK) return KV_OK;
     if (s == KV_NOT_FOUND) return kvi_lsm_fail_file(db, KV_ERR_CORRUPT, "the file is missing", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
-    return kvi_lsm_fail_file(db, s == KV_ERR_BUSY ? KV_ERR_IO : s, "cannot open", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
+    return kvi_lsm_fail_file(db, s, "cannot open", KVI_LSM_TABLE, t->number, KVI_LSM_NO_SEQUENCE);
 }
 KVI_PRIVATE void kvi_lsm_table_file_done(kv_lsm *db, kvi_lsm_table *t)
 {
     kvi_mutex_lock(&db->files);
-    t->file_users--;
+    if (--t->file_users == 0 && t->file_extra) {
+        (void)db->io->close(db->io->user, t->file);
+        t->file = NULL;
+    }
     kvi_mutex_unlock(&db->files);
 }
 
@@ -3002,7 +3007,7 @@ KVI_PRIVATE bool kvi_lsm_source_table(kvi_lsm_source *s, uint32_t i)
     kv_status status;
     s->table_index = i;
     status = kvi_lsm_table_index(s->db, s->tables[i], &s->index);
-    if (status < 0) { kvi_lsm_source_fail(s, status); return false; }
+    if (status < 0) { s->page = NULL; kvi_lsm_source_fail(s, status); return false; }     /* the page was of the table before */
     return true;
 }
 KVI_PRIVATE void kvi_lsm_source_next_block(kvi_lsm_source *s)
@@ -4153,7 +4158,7 @@ KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t c
         like.index = NULL;
         like.file = NULL;
         like.file_users = 0;
-        like.obsolete = like.merging = like.file_recent = false;
+        like.obsolete = like.merging = like.file_recent = like.file_extra = false;
         moved[i] = kvi_lsm_table_new(db, &like, like.smallest, like.largest);
         if (!moved[i]) { s = KV_ERR_NO_MEMORY; break; }
         moved[i]->home = p->inputs[i]->home;
@@ -5102,6 +5107,7 @@ KVI_PRIVATE void kvi_lsm_cursor_settle_back(kvi_lsm_cursor *c)
                 c->value_block = s->memtable ? NULL : s->block;
                 if (c->value_block) kvi_add_u32(&c->value_block->refs, 1);
             }
+            if (!s->valid && s->status < 0) { kvi_lsm_cursor_stop(c, s->status); return; }      /* a newer version may lie there */
         }
         if (!found || deleted) continue;
         c->iter.key = kv_buf_slice(&c->key);
@@ -5434,8 +5440,8 @@ KVI_PRIVATE kv_status kvi_lsm_enter_directory(kv_lsm *db)
 /* ------------------------------------------------------------------------------------------------
    >>ingest   tables made from somebody else's cursor, and a copy of the whole store                */
 
-/* Where tables with this range may go at once: above everything that overlaps them, and not below
-   the first level that has room. */
+/* Where tables with this range may go at once: above everything that overlaps them, also above what a
+   merge that is under way will put there, and not below the first level that has room. */
 KVI_PRIVATE uint32_t kvi_lsm_ingest_level(const kv_lsm *db, kv_slice smallest, kv_slice largest, uint64_t bytes)
 {
     const kvi_lsm_version *v = db->version;
@@ -5443,6 +5449,15 @@ KVI_PRIVATE uint32_t kvi_lsm_ingest_level(const kv_lsm *db, kv_slice smallest, k
     if (db->options.style == KV_LSM_TIERED) return 0;
     for (uint32_t i = 0; i < v->count; i++)
         if (v->tables[i]->level < above && kvi_lsm_table_overlaps(v->tables[i], smallest, largest)) above = v->tables[i]->level;
+    if (db->merge_job) {                                    /* its outputs may span what lies between its inputs */
+        const kvi_lsm_job *j = db->merge_job;
+        kv_slice           from = j->inputs[0]->smallest, to = j->inputs[0]->largest;
+        for (uint32_t i = 1; i < j->input_count; i++) {
+            if (kvi_compare(j->inputs[i]->smallest, from) < 0) from = j->inputs[i]->smallest;
+            if (kvi_compare(j->inputs[i]->largest, to) > 0) to = j->inputs[i]->largest;
+        }
+        if (j->level < above && kvi_compare(to, smallest) >= 0 && kvi_compare(from, largest) <= 0) above = j->level;
+    }
     for (uint32_t i = 1; i < above && i < KV_LSM_LEVELS; i++) if (v->levels[i].runs > 1) above = i;
     while (level + 1 < KV_LSM_LEVELS && v->levels[level].bytes + bytes > kvi_lsm_level_target(db, level)) level++;
     if (above == 0) return 0;
@@ -5576,11 +5591,17 @@ KVI_PRIVATE kv_status kvi_lsm_checkpoint_table(kv_lsm *db, kv_lsm *copy, kvi_lsm
     kvi_free(&db->options.allocator, memory, KVI_LSM_OUT_BYTES);
     return s;
 }
-/* Fill the copy's directory, which was just made. */
-KVI_PRIVATE kv_status kvi_lsm_checkpoint_fill(kv_lsm *db, kv_lsm *copy, const kvi_lsm_version *v)
+/* Fill the copy's directory, which was just made. `unflushed`: what a read-only store has of its logs. */
+KVI_PRIVATE kv_status kvi_lsm_checkpoint_fill(kv_lsm *db, kv_lsm *copy, const kvi_lsm_version *v, kvi_lsm_memtable *unflushed)
 {
-    kv_status s = KV_OK;
+    kvi_lsm_version *old;
+    kv_status        s = KV_OK;
     for (uint32_t i = 0; s == KV_OK && i < v->count; i++) s = kvi_lsm_checkpoint_table(db, copy, v->tables[i]);
+    if (s == KV_OK && unflushed) {
+        s = kvi_lsm_flush_aside(copy, unflushed, &old);
+        if (s == KV_OK) kvi_lsm_version_release(db, old);
+        else (void)kvi_error_set(&db->error, s, kvi_error_text(&copy->error));
+    }
     if (s == KV_OK) {
         s = kvi_lsm_manifest_new(copy);
         if (s < 0) (void)kvi_error_set(&db->error, s, kvi_error_text(&copy->error));
@@ -5594,7 +5615,10 @@ KVI_PRIVATE void kvi_lsm_checkpoint_undo(kv_lsm *copy, const kvi_lsm_version *v)
     (void)kvi_lsm_remove_named(copy, "CURRENT");
     (void)kvi_lsm_remove_named(copy, "CURRENT.tmp");
     for (uint32_t i = 0; i < v->count; i++) kvi_lsm_remove_file(copy, KVI_LSM_TABLE, v->tables[i]->number);
-    for (uint64_t n = copy->next_number; n-- > copy->log_number;) kvi_lsm_remove_file(copy, KVI_LSM_MANIFEST, n);
+    for (uint64_t n = copy->next_number; n-- > copy->log_number;) {
+        kvi_lsm_remove_file(copy, KVI_LSM_TABLE, n);
+        kvi_lsm_remove_file(copy, KVI_LSM_MANIFEST, n);
+    }
     (void)copy->io->remove(copy->io->user, copy->path);
 }
 
@@ -6819,6 +6843,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
     kv_lsm_options o;
     kv_lsm        *copy;
     kvi_lsm_view  *view;
+    kvi_lsm_memtable *unflushed;
     kv_status      s;
     if (!kvi_lsm_usable(db) || !path || !*path) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the path is empty");
     if (!db->options.read_only) {
@@ -6834,19 +6859,22 @@ KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
     if (s == KV_OK) {
         kvi_lsm_work_take(db);
         view = kvi_lsm_view_get(db);
+        unflushed = db->options.read_only && view->active->count ? view->active : NULL;
         memcpy(copy->id, db->id, 16);
+        copy->hash_seed = db->hash_seed;
         copy->next_number = copy->log_number = kvi_load_u64(&db->next_number);
         copy->flushed_sequence = db->flushed_sequence;
         kvi_lsm_work_give(db);
         for (uint32_t i = 0; i < view->version->count; i++)
             if (view->version->tables[i]->last_sequence > copy->flushed_sequence) copy->flushed_sequence = view->version->tables[i]->last_sequence;
+        if (unflushed) copy->flushed_sequence = db->sequence;
         copy->visible = copy->sequence = copy->flushed_sequence;
         copy->version = view->version;
         kvi_add_u32(&view->version->refs, 1);
-        s = kvi_lsm_checkpoint_fill(db, copy, view->version);
+        s = kvi_lsm_checkpoint_fill(db, copy, view->version, unflushed);
         if (s < 0) kvi_lsm_checkpoint_undo(copy, view->version);
+        kvi_lsm_version_release(copy, copy->version);       /* before the view, which holds the tables that both have */
         copy->version = NULL;
-        kvi_lsm_version_release(db, view->version);
         kvi_lsm_view_release(db, view);
     } else if (s == KV_NOT_FOUND) s = kvi_error_set(&db->error, KV_ERR_IO, "the parent directory of the copy is missing");
     else if (s < 0) (void)kvi_error_set(&db->error, s, "cannot make the directory of the copy");

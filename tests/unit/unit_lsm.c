@@ -870,6 +870,111 @@ TEST(lsm_fail, a_bad_block_is_an_error_and_stops_the_merge)    /* seeds took it 
     disk_free(d);
 }
 
+TEST(lsm_fail, going_back_over_a_bad_block_shows_nothing_older)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    kv_snapshot   *s[20];
+    kv_iter       *i;
+    kv_range       back;
+    char           path[256], value[100];
+    memset(value, '.', sizeof value);
+    memset(&back, 0, sizeof back);
+    o.cache_bytes = KV_NONE;
+    db = must_open(&o);
+    for (int k = 0; k < 20; k++) {                      /* the versions of one key fill several blocks, newest first */
+        value[0] = (char)('A' + k);
+        CHECK_OK(kv_lsm_set(db, KV_STR("hot"), kv_bytes(value, sizeof value)));
+        CHECK_OK(kv_lsm_snapshot(db, &s[k]));
+    }
+    CHECK_OK(kv_lsm_flush(db));
+    CHECK_EQ(files_with(d, ".kvt", path), 1);
+    disk_file_open(d, path, 64 + 40, 1)[0] ^= 16;       /* in the first block */
+    back.reverse = true;
+    CHECK_STATUS(kv_lsm_iter_open(db, NULL, &back, &i), KV_ERR_CORRUPT);
+    for (int k = 0; k < 20; k++) kv_lsm_snapshot_release(db, s[k]);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
+TEST(lsm_fail, a_cursor_goes_on_after_a_table_without_index)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    kv_iter       *i;
+    char           paths[64][256], *bad = NULL;
+    kv_lsm_location where;
+    uint64_t       seen = 0;
+    o.cache_bytes = KV_NONE;
+    db = must_open(&o);
+    fill(db, 0, 1000, "value");
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_locate(db, number_key(999), &where));
+    CHECK_OK(kv_lsm_close(db));
+    {
+        char   name[32];
+        size_t n = disk_files(d, "db", paths, 64);
+        snprintf(name, sizeof name, "%06" PRIu64 ".kvt", where.table);
+        for (size_t k = 0; k < n; k++) if (strstr(paths[k], name)) bad = paths[k];
+    }
+    if (CHECK(bad != NULL)) {
+        disk_file_open(d, bad, disk_file(d, bad)->size - 30, 1)[0] ^= 16;       /* in the footer */
+        db = must_open(&o);
+        CHECK_OK(kv_lsm_iter_open(db, NULL, NULL, &i));
+        for (; kv_iter_valid(i); kv_iter_next(i)) seen++;
+        CHECK(seen > 0 && seen < 1000);
+        CHECK_STATUS(kv_iter_status(i), KV_ERR_CORRUPT);
+        kv_iter_seek(i, number_key(999));
+        CHECK(!kv_iter_valid(i));
+        CHECK_STATUS(kv_iter_status(i), KV_ERR_CORRUPT);
+        kv_iter_seek(i, number_key(5));
+        CHECK(kv_iter_valid(i));
+        kv_iter_close(i);
+        CHECK_OK(kv_lsm_close(db));
+    }
+    disk_free(d);
+}
+
+/* A disk that, in the middle of a read, reads another key: what another thread may do just then. */
+static struct { const kv_io *disk; kv_lsm *db; int asked; kv_status status; } meanwhile;
+static kv_status read_meanwhile(void *user, kv_file *file, uint64_t offset, void *data, size_t size, size_t *got)
+{
+    if (meanwhile.db && meanwhile.asked++ == 0) {
+        kv_buf v;
+        memset(&v, 0, sizeof v);
+        meanwhile.status = kv_lsm_get(meanwhile.db, number_key(990), &v);
+        kv_buf_free(&v);
+    }
+    return meanwhile.disk->read_at(user, file, offset, data, size, got);
+}
+TEST(lsm_files, more_tables_read_at_once_than_open_files)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_io          io = *o.io;
+    kv_lsm        *db;
+    memset(&meanwhile, 0, sizeof meanwhile);
+    meanwhile.disk = o.io;
+    meanwhile.status = KV_ERR_INVALID;
+    io.read_at = read_meanwhile;
+    o.io = &io;
+    o.cache_bytes = KV_NONE;
+    o.open_files = 1;
+    db = must_open(&o);
+    fill(db, 0, 1000, "value");
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    meanwhile.db = db;
+    CHECK(value_is(db, number_key(5), "value"));
+    CHECK_OK(meanwhile.status);
+    CHECK_EQ(count_all(db), 1000);
+    CHECK(disk_open_count(d) <= 4);                     /* lock, log, manifest, one table */
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(disk_open_count(d), 0);
+    disk_free(d);
+}
+
 /* ---- damage at rest, check and repair ---- */
 
 typedef struct told { int errors, remarks; char all[20000]; } told;
@@ -1044,6 +1149,41 @@ TEST(lsm_checkpoint, opens_by_itself_and_stays_as_it_was)
     disk_free(d);
 }
 
+TEST(lsm_checkpoint, of_a_read_only_store_has_its_logs)
+{
+    disk          *d = disk_new(), *cut;
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o), *copy;
+    test_rng       rng = test_rng_new();
+    fill(db, 0, 300, "flushed");
+    CHECK_OK(kv_lsm_flush(db));
+    fill(db, 300, 350, "in the log");
+    CHECK_OK(kv_lsm_delete(db, number_key(7)));
+    cut = disk_crash(d, DISK_KEEP_ALL, &rng);           /* as after kill -9 */
+    CHECK_OK(kv_lsm_close(db));
+    o.io = disk_io(cut);
+    o.read_only = true;
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_checkpoint(db, "copy"));
+    CHECK_EQ(count_all(db), 349);
+    CHECK_OK(kv_lsm_close(db));
+    o.read_only = false;
+    CHECK_OK(kv_lsm_check("copy", &o, NULL, NULL));
+    CHECK_OK(kv_lsm_open("copy", &o, &copy));
+    CHECK_EQ(count_all(copy), 349);
+    CHECK(value_is(copy, number_key(320), "in the log"));
+    CHECK(value_is(copy, number_key(7), NULL));
+    fill(copy, 320, 321, "of its own");
+    CHECK(value_is(copy, number_key(320), "of its own"));
+    CHECK_OK(kv_lsm_close(copy));
+    db = must_open(&o);
+    CHECK_EQ(count_all(db), 349);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(disk_open_count(cut), 0);
+    disk_free(cut);
+    disk_free(d);
+}
+
 TEST(lsm_ingest, is_newer_and_all_at_once)
 {
     disk          *d = disk_new();
@@ -1090,6 +1230,41 @@ TEST(lsm_ingest, is_newer_and_all_at_once)
     kv_buf_free(&v);
     CHECK_OK(kv_lsm_close(db));
     CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    disk_free(d);
+}
+
+TEST(lsm_ingest, into_a_gap_that_a_merge_is_about_to_close)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d), o2 = small(d);
+    kv_lsm        *db, *from;
+    kv_iter       *i;
+    o.l0_trigger = 2;
+    o.table_bytes = 1u << 20;                           /* one table: it spans the gap */
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_open("from", &o2, &from));
+    fill(from, 500, 510, "ingested");
+    for (int round = 0; round < 2; round++) {           /* two tables of level 0 that overlap, both without 400 .. 600 */
+        fill(db, 0, 20, "old");
+        CHECK_OK(kv_lsm_flush(db));
+        fill(db, 900, 920, "old");
+        CHECK_OK(kv_lsm_flush(db));
+    }
+    CHECK_OK(kv_lsm_step(db));                          /* the merge has begun */
+    CHECK_EQ(stats_of(db).compactions, 0);
+    CHECK_OK(kv_lsm_iter_open(from, NULL, NULL, &i));
+    CHECK_OK(kv_lsm_ingest(db, i));
+    kv_iter_close(i);
+    while (kv_lsm_step(db) == KV_OK) {}
+    CHECK(stats_of(db).compactions > 0);
+    for (uint64_t k = 500; k < 510; k++) CHECK(value_is(db, number_key(k), "ingested"));
+    CHECK(value_is(db, number_key(910), "old"));
+    CHECK_EQ(count_all(db), 50);
+    CHECK_OK(kv_lsm_close(db));
+    db = must_open(&o);
+    CHECK_EQ(count_all(db), 50);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_close(from));
     disk_free(d);
 }
 
