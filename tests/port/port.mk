@@ -16,7 +16,7 @@ PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
 PORT_MODULES  := $(foreach m,mem art fst compress lsm,$(if $(wildcard kv_$(m).h),$(m))) $(if $(wildcard kv_lsm.h),littlefs)
 PORT_ALL      := $(PORT_FIRMWARE) wasm wasm-simd windows s390x mips armhf i386 musl
 
-.PHONY: test-32bit test-musl test-firmware test-wasm test-windows test-bigendian test-ports sizes port-sources
+.PHONY: test-32bit test-musl test-firmware test-wasm test-windows test-bigendian test-ports sizes sizes-update test-packages port-sources
 .SECONDARY:
 
 port-sources:
@@ -49,9 +49,9 @@ endef
 
 test-firmware: port-sources
 	$(call port_test,$(PORT_FIRMWARE),$(if $(ONLY),,$(PORT)/test_symbols.sh))
-sizes: port-sources
+sizes sizes-update: port-sources
 	-@$(MAKE) --no-print-directory -k -j$(JOBS) $(foreach t,$(call port_there,$(PORT_FIRMWARE)),$(PORT_MODULES:%=$(PORT_BUILD)/$(t)/$(t).fw_%.sh))
-	@BUILD="$(BUILD)" bash $(PORT)/library.sh sizes
+	@BUILD="$(BUILD)" bash $(PORT)/library.sh $(if $(filter sizes-update,$@),update,sizes)
 test-wasm: port-sources
 	$(call port_test,wasm wasm-simd)
 test-windows: port-sources
@@ -62,4 +62,6 @@ test-32bit: port-sources
 	$(call port_test,i386)
 test-musl: port-sources
 	$(call port_test,musl)
+test-packages:
+	@BUILD="$(BUILD)" JOBS=$(JOBS) bash tests/run $(PORT)/test_packages.sh
 test-ports: test-32bit test-musl test-firmware test-wasm test-windows test-bigendian
