@@ -2625,6 +2625,7 @@ KVI_PRIVATE bool kvi_fst_trainer_make(kvi_fst_trainer *t, kv_fst_builder *b, siz
     uint32_t            pairs = 1024, named = 1024;
     memset(t, 0, sizeof *t);
     t->b = b;
+    t->capacity = 1;                            /* of a few long tails the sample may have none */
     while (kvi_fst_sample(b, &sampler, &record)) t->capacity += record.size + 1;
     t->most = wanted / 16 > KVI_FST_TOKENS_MAX ? KVI_FST_TOKENS_MAX : 512 + (uint32_t)(wanted / 16);
     if (t->most > KVI_FST_TOKENS_MAX) t->most = KVI_FST_TOKENS_MAX;
