@@ -2803,8 +2803,9 @@ KVI_PRIVATE kv_status kvi_lsm_current_parse(const char *text, size_t size, uint8
 
 /* Make CURRENT name manifest `number`, whose bytes and name are durable:
    1. write and sync a temporary file    2. rename it    3. sync the directory
-   After a failure of 2 or 3 nobody knows which of the two manifests counts. */
-KVI_PRIVATE kv_status kvi_lsm_current_switch(kv_lsm *db, uint64_t number, uint64_t old_number)
+   After a failure of 2 or 3 nobody knows which of the two manifests counts, and a failed sync is final
+   everywhere: *harmless is then false. */
+KVI_PRIVATE kv_status kvi_lsm_current_switch(kv_lsm *db, uint64_t number, uint64_t old_number, bool *harmless)
 {
     char      text[160];
     size_t    size = kvi_lsm_current_text(db->id, number, text, sizeof text);
@@ -2820,9 +2821,13 @@ KVI_PRIVATE kv_status kvi_lsm_current_switch(kv_lsm *db, uint64_t number, uint64
     s = db->io->open(db->io->user, db->names[0], KV_OPEN_WRITE | KV_OPEN_CREATE | KV_OPEN_TRUNCATE, &file);
     if (s == KV_OK) {
         s = db->io->append(db->io->user, file, text, size);
+        *harmless = s < 0;
         if (s == KV_OK && !KVI_MUTANT(KVI_MUTANT_CURRENT_DATA)) s = kvi_lsm_sync_file(db, file);
         (void)db->io->close(db->io->user, file);
-    } else if (s > 0) s = KV_ERR_IO;
+    } else {
+        *harmless = true;
+        if (s > 0) s = KV_ERR_IO;
+    }
     kvi_mutex_unlock(&db->files);
     if (s < 0) return kvi_error_set(&db->error, s, "cannot write CURRENT.tmp");
     if (KVI_MUTANT(KVI_MUTANT_EARLY_REMOVE) && old_number) kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, old_number);
@@ -2847,6 +2852,7 @@ KVI_PRIVATE kv_status kvi_lsm_manifest_new(kv_lsm *db)
 {
     kvi_lsm_manifest m;
     uint8_t          header[KVI_LSM_HEADER_SIZE];
+    bool             harmless = false;
     kv_status        s;
     memset(&m, 0, sizeof m);
 
@@ -2872,16 +2878,17 @@ KVI_PRIVATE kv_status kvi_lsm_manifest_new(kv_lsm *db)
     }
     kvi_add_u64(&db->written, db->edit.size);
 
-    /* 2. and 3.; a failure here is final, see kvi_lsm_current_switch */
+    /* 2. and 3.; most failures here are final, see kvi_lsm_current_switch */
     if (!KVI_MUTANT(KVI_MUTANT_MANIFEST_DATA)) {
         s = kvi_lsm_sync_file(db, m.file);
         if (s < 0) (void)kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_MANIFEST, m.number, KVI_LSM_NO_SEQUENCE);
     }
     if (s == KV_OK) s = kvi_lsm_sync_dir(db);
-    if (s == KV_OK) s = kvi_lsm_current_switch(db, m.number, db->manifest.number);
+    if (s == KV_OK) s = kvi_lsm_current_switch(db, m.number, db->manifest.number, &harmless);
     if (s < 0) {
-        kvi_lsm_poison(db, s);
+        if (!harmless) kvi_lsm_poison(db, s);
         (void)db->io->close(db->io->user, m.file);
+        if (harmless) kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, m.number);
         return s;
     }
 
@@ -4381,6 +4388,24 @@ KVI_PRIVATE kv_status kvi_lsm_flush_now(kv_lsm *db)
     return s;
 }
 
+/* Add what overlaps the plan in any level, until nothing more does. A tiered merge keeps an age, which
+   must not be in two levels: it takes runs whole. */
+KVI_PRIVATE void kvi_lsm_plan_close_all(const kv_lsm *db, kvi_lsm_plan *p)
+{
+    const kvi_lsm_version *v = db->version;
+    for (uint32_t before = 0; before != p->count;) {
+        before = p->count;
+        for (uint32_t level = 0; level < KV_LSM_LEVELS; level++) kvi_lsm_plan_close(v, p, level, false);
+        for (uint32_t r = 0; db->options.style == KV_LSM_TIERED && r < v->run_count; r++) {
+            const kvi_lsm_run   *run = &v->runs[r];
+            const kvi_lsm_table *first = v->tables[run->first];
+            bool                 some = false;
+            for (uint32_t i = 0; i < p->count && !some; i++) some = p->inputs[i]->level == first->level && p->inputs[i]->age == first->age;
+            for (uint32_t i = 0; i < run->count && some; i++) (void)kvi_lsm_plan_add(p, v->tables[run->first + i]);
+        }
+    }
+}
+
 /* Merge everything that overlaps the range into one run. Under work, taken over; given up around
    each call of progress. */
 KVI_PRIVATE kv_status kvi_lsm_merge_range(kv_lsm *db, const kv_range *range, kv_progress_fn progress, void *user)
@@ -4405,10 +4430,7 @@ KVI_PRIVATE kv_status kvi_lsm_merge_range(kv_lsm *db, const kv_range *range, kv_
             if (bounds.empty || kvi_compare(t->largest, bounds.lower) < 0 || (bounds.has_upper && kvi_compare(t->smallest, bounds.upper) >= 0)) continue;
             (void)kvi_lsm_plan_add(&p, t);
         }
-        for (uint32_t before = 0; before != p.count;) {     /* and what overlaps those, in any level */
-            before = p.count;
-            for (uint32_t level = 0; level < KV_LSM_LEVELS && p.count; level++) kvi_lsm_plan_close(db->version, &p, level, false);
-        }
+        kvi_lsm_plan_close_all(db, &p);
         for (uint32_t i = 0; i < p.count; i++) bytes += p.inputs[i]->size;
         p.output = deepest ? deepest : 1;
         while (p.output + 1 < KV_LSM_LEVELS && kvi_lsm_level_target(db, p.output) < bytes) p.output++;
@@ -4417,10 +4439,7 @@ KVI_PRIVATE kv_status kvi_lsm_merge_range(kv_lsm *db, const kv_range *range, kv_
         /* in a level with several runs the result must be the oldest of them or take them all along: take them */
         if (db->version->levels[p.output].runs > 1) {
             kvi_lsm_plan_close(db->version, &p, p.output, true);
-            for (uint32_t before = 0; before != p.count;) {
-                before = p.count;
-                for (uint32_t level = 0; level < KV_LSM_LEVELS; level++) kvi_lsm_plan_close(db->version, &p, level, false);
-            }
+            kvi_lsm_plan_close_all(db, &p);
         }
         db->merge_job = job = kvi_lsm_merge_plan(db, &p, kvi_lsm_plan_age(db, &p));
         if (!job) s = kvi_lsm_no_memory(db);

@@ -554,6 +554,41 @@ TEST(lsm_compact, tiered_style_keeps_several_runs)
     disk_free(d);
 }
 
+TEST(lsm_compact, a_range_of_a_tiered_store_takes_runs_whole)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db, *from;
+    kv_iter       *i;
+    kv_range       r;
+    memset(&r, 0, sizeof r);
+    o.style = KV_LSM_TIERED;
+    o.l0_trigger = 3;
+    o.table_bytes = 1024;
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_open("from", &o, &from));
+    fill(db, 0, 1, "first");
+    CHECK_OK(kv_lsm_flush(db));
+    fill(db, 9000, 9001, "last");
+    CHECK_OK(kv_lsm_flush(db));
+    fill(from, 100, 400, "in several tables of one run");
+    CHECK_OK(kv_lsm_iter_open(from, NULL, NULL, &i));
+    CHECK_OK(kv_lsm_ingest(db, i));
+    kv_iter_close(i);
+    CHECK_OK(kv_lsm_close(from));
+    r.from = number_key(100);
+    r.to = number_key(110);
+    CHECK_OK(kv_lsm_compact(db, &r, NULL, NULL));       /* a part of the newest run goes down, */
+    while (kv_lsm_step(db) == KV_OK) {}                 /* and what is left of it follows with its neighbours */
+    for (uint64_t n = 100; n < 400; n++) if (!value_is(db, number_key(n), "in several tables of one run")) break;
+    CHECK_EQ(count_all(db), 302);
+    CHECK_OK(kv_lsm_close(db));
+    db = must_open(&o);
+    CHECK_EQ(count_all(db), 302);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
 TEST(lsm_step, is_bounded)
 {
     disk          *d = disk_new();
@@ -835,6 +870,32 @@ TEST(lsm_fail, a_full_disk_reads_and_resumes)
     CHECK_EQ(disk_violations(d), 0);
     disk_free(d);
 }
+TEST(lsm_fail, a_full_disk_while_resuming_is_not_final)
+{
+    bool resumed = false;
+    for (uint64_t at = 1; !resumed; at++) {
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db = must_open(&o);
+        CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("b")));
+        disk_fail_at(d, DISK_CALL_APPEND, 1, 1, DISK_FAULT_SPACE);
+        CHECK_STATUS(kv_lsm_set(db, KV_STR("c"), KV_STR("d")), KV_ERR_NO_SPACE);
+        disk_fail_at(d, DISK_CALL_APPEND | DISK_CALL_CREATE, at, 1, DISK_FAULT_SPACE);
+        resumed = kv_lsm_resume(db) == KV_OK;
+        disk_fail_at(d, DISK_CALL_APPEND, UINT64_MAX, 1, DISK_FAULT_SPACE);
+        CHECK_OK(kv_lsm_resume(db));
+        CHECK_OK(kv_lsm_set(db, KV_STR("e"), KV_STR("f")));
+        CHECK(value_is(db, KV_STR("a"), "b"));
+        CHECK_OK(kv_lsm_close(db));
+        db = must_open(&o);
+        CHECK(value_is(db, KV_STR("a"), "b"));
+        CHECK(value_is(db, KV_STR("e"), "f"));
+        CHECK_OK(kv_lsm_close(db));
+        disk_free(d);
+        if (!CHECK(at < 20)) break;
+    }
+}
+
 TEST(lsm_fail, a_bad_block_is_an_error_and_stops_the_merge)    /* seeds took it for the end of the table, and lost the rest */
 {
     disk          *d = disk_new();
