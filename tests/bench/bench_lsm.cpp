@@ -842,6 +842,7 @@ int main(int argc, char **argv)
     }
     const setting all[] = { { "D", 4 << 20, 64 << 20, &numbers }, { "HP", 64 << 20, (size_t)512 << 20, &numbers }, { "P", 4 << 20, 64 << 20, &paths } };
     printf("%zu entries of 16 + 100 bytes, %zu reads, %d rounds\n", entries, reads, rounds);
+    fflush(stdout);
 
     bool drawn = false;
     for (const setting &s : all) {
