@@ -1342,8 +1342,9 @@ KVI_PRIVATE bool kvi_mem_pend(kvi_mem_work *w, kv_event event, kv_slice key)
 {
     uint8_t head[8];
     kv_buf *pending = &w->m->pending;
-    size_t  size = pending->size + sizeof head + key.size;
-    if (!w->watched) return true;
+    size_t  size;
+    if (!w->watched) return true;                   /* and pending is another's */
+    size = pending->size + sizeof head + key.size;
     if (size > pending->capacity && kv_buf_reserve(pending, size + size / 2) < 0) return false;
     kvi_store_le32(head, (uint32_t)event);
     kvi_store_le32(head + 4, (uint32_t)key.size);
