@@ -1264,6 +1264,12 @@ KVI_PRIVATE void kvi_lsm_page_make_heads(kvi_lsm_page *p, uint8_t *out, uint64_t
     p->bucket_bits = (uint8_t)bits;
 }
 
+/* What is left of s behind its first `size` bytes; s.data may be NULL where that is all of it. */
+KVI_INLINE kv_slice kvi_lsm_slice_from(kv_slice s, size_t size)
+{
+    return kv_bytes(size ? (const uint8_t *)s.data + size : s.data, s.size - size);
+}
+
 /* The first entry whose key is not below `key`; count where there is none. */
 KVI_PRIVATE uint32_t kvi_lsm_page_lower(const kvi_lsm_page *p, kv_slice key)
 {
@@ -1273,7 +1279,7 @@ KVI_PRIVATE uint32_t kvi_lsm_page_lower(const kvi_lsm_page *p, kv_slice key)
     int      order = kvi_same_bytes(key.data, p->prefix, both) ? 0 : memcmp(key.data, p->prefix, both);
     if (order < 0 || (order == 0 && key.size < p->prefix_size)) return 0;
     if (order > 0) return p->count;
-    tail = kv_bytes((const uint8_t *)key.data + both, key.size - both);
+    tail = kvi_lsm_slice_from(key, both);
     if (p->heads) {
         head = kvi_lsm_head32(tail);
         while (low < high) {                                /* the first head that is not below */
@@ -1310,7 +1316,7 @@ KVI_PRIVATE uint32_t kvi_lsm_page_find(const kvi_lsm_page *p, kv_slice key, uint
     } else i = kvi_lsm_page_lower(p, key);
     if (i == p->count) return i;
     tail = kvi_lsm_page_tail(p, i);
-    if (key.size != p->prefix_size + tail.size || !kvi_equal((const uint8_t *)key.data + p->prefix_size, tail.data, tail.size)
+    if (key.size != p->prefix_size + tail.size || !kvi_equal(kvi_lsm_slice_from(key, p->prefix_size).data, tail.data, tail.size)
         || !kvi_equal(key.data, p->prefix, p->prefix_size)) return p->count;
     while (kvi_lsm_page_sequence(p, i) > sequence) {
         if (i + 1 == p->count) { *more = true; return p->count; }
@@ -1338,9 +1344,9 @@ KVI_INLINE kv_slice kvi_lsm_builder_key(const kvi_lsm_page_builder *b, uint32_t 
 }
 KVI_PRIVATE size_t kvi_lsm_builder_size(const kvi_lsm_page_builder *b) { return b->keys.size + b->values.size + (size_t)b->count * 8; }
 
-KVI_INLINE kv_status kvi_lsm_builder_more(kv_buf *b, size_t size)     /* room for size more bytes */
+KVI_INLINE kv_status kvi_lsm_builder_more(kv_buf *b, size_t size)     /* room for size more bytes; data is not NULL then, also for none */
 {
-    size_t wanted = b->size + size;
+    size_t wanted = b->size + size + 1;
     if (KVI_LIKELY(wanted <= b->capacity)) return KV_OK;
     return kv_buf_reserve(b, wanted < 1u << 20 && wanted < b->capacity * 2 ? b->capacity * 2 : wanted);
 }
@@ -1780,7 +1786,7 @@ KVI_PRIVATE uint32_t kvi_lsm_index_find(const kvi_lsm_index *x, kv_slice key)
     if (x->heads[low] < head) return low + 1;
     if (x->heads[low] > head) return low;
     if (!kv_has_prefix(key, x->prefix)) return kvi_compare(key, x->prefix) < 0 ? 0 : x->count;
-    tail = kv_bytes((const uint8_t *)key.data + x->prefix.size, key.size - x->prefix.size);
+    tail = kvi_lsm_slice_from(key, x->prefix.size);
     high = x->count;
     while (low < high) {                                    /* heads that are equal: by the whole key */
         uint32_t middle = low + (high - low) / 2, from;
@@ -2004,8 +2010,9 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_table_new(kv_lsm *db, const kvi_lsm_table *li
 {
     size_t         size = sizeof(kvi_lsm_table) + smallest.size + largest.size;
     kvi_lsm_table *t = (kvi_lsm_table *)kvi_alloc(&db->options.allocator, size);
-    uint8_t       *keys = (uint8_t *)(t + 1);
+    uint8_t       *keys;
     if (!t) return NULL;
+    keys = (uint8_t *)(t + 1);
     *t = *like;
     t->refs = 1;
     t->home = t;
@@ -5702,7 +5709,7 @@ KVI_PRIVATE kv_status kvi_lsm_survey_entries(kvi_lsm_survey *v, uint64_t offset,
         uint64_t sequence = kvi_lsm_page_sequence(p, i);
         int      order;
         key.size = 0;
-        if (kv_buf_reserve(&key, p->prefix_size + tail.size) < 0) { s = kvi_lsm_no_memory(v->db); break; }
+        if (kv_buf_reserve(&key, p->prefix_size + tail.size + 1) < 0) { s = kvi_lsm_no_memory(v->db); break; }
         kvi_copy(key.data, p->prefix, p->prefix_size);
         kvi_copy((uint8_t *)key.data + p->prefix_size, tail.data, tail.size);
         key.size = p->prefix_size + tail.size;
@@ -5774,7 +5781,7 @@ KVI_PRIVATE kv_status kvi_lsm_survey_block(kvi_lsm_survey *v, uint64_t offset, u
         uint32_t from = v->blocks ? v->index->key_ends[v->blocks - 1] : 0;
         kv_slice tail = kv_bytes(v->index->keys + from, v->index->key_ends[v->blocks] - from), last = kv_buf_slice(&v->last);
         if (!kv_has_prefix(last, v->index->prefix) ? kvi_compare(last, v->index->prefix) > 0
-            : kvi_compare_bytes((const uint8_t *)last.data + v->index->prefix.size, last.size - v->index->prefix.size, tail.data, tail.size) > 0)
+            : kvi_compare(kvi_lsm_slice_from(last, v->index->prefix.size), tail) > 0)
             kvi_lsm_survey_bad(v, offset, "the index key of the block is below its last key");
     }
     v->blocks++;
