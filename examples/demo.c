@@ -173,6 +173,7 @@ static double demo_now(void)
 }
 static bool   demo_terminal;
 static double demo_drawn;
+static const char *demo_step;       /* what the bar shows: a new step is drawn at once, then ten times a second */
 
 KVI_PRIVATE void demo_bar(const char *store, const char *what, size_t done, size_t total)
 {
@@ -181,8 +182,9 @@ KVI_PRIVATE void demo_bar(const char *store, const char *what, size_t done, size
     int    filled = total ? (int)(30.0 * (double)done / (double)total) : 30;
     if (!demo_terminal) return;
     now = demo_now();
-    if (now - demo_drawn < 0.1) return;
+    if (now - demo_drawn < 0.1 && demo_step == what) return;
     demo_drawn = now;
+    demo_step = what;
     fprintf(stderr, "\r\033[K%-16s %-12s [%.*s%*s] %3d %%", store, what, filled, full, 30 - filled, "", total ? (int)(100.0 * (double)done / (double)total) : 100);
     fflush(stderr);
 }

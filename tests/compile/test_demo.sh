@@ -49,7 +49,7 @@ run one two
 check "two arguments: exit 1 and how to use it"  "ended 1 && grep -q '^usage' $out/stderr"
 if script -qc true /dev/null >/dev/null 2>&1; then
     script -qc "$demo $out/many" /dev/null > "$out/terminal" < /dev/null
-    check "on a terminal there is a bar"         "grep -q '\[#' $out/terminal || [ $row_count = 0 ]"
+    check "on a terminal there is a bar"         "grep -q '\[[# ]*\] *[0-9]* %' $out/terminal || [ $row_count = 0 ]"
 fi
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
