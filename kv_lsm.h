@@ -2539,7 +2539,7 @@ KVI_PRIVATE kv_status kvi_lsm_scan_need(kvi_lsm_scan *r, uint64_t offset, size_t
    record; a failure: it could not be read. */
 KVI_PRIVATE kv_status kvi_lsm_scan_record(kvi_lsm_scan *r, uint64_t offset, uint64_t *next)
 {
-    const uint8_t *b;
+    const uint8_t *b = NULL;
     uint32_t       size, payload_check;
     kv_status      s;
     if (offset == r->size) return KV_END;
@@ -5753,7 +5753,7 @@ KVI_PRIVATE kv_status kvi_lsm_survey_block(kvi_lsm_survey *v, uint64_t offset, u
     kvi_lsm_block_header h;
     kvi_lsm_table        like;
     kvi_lsm_block       *block;
-    const uint8_t       *bytes;
+    const uint8_t       *bytes = NULL;
     size_t               size;
     kv_status            s = kvi_lsm_scan_need(&v->scan, offset, KVI_LSM_BLOCK_SIZE, &bytes);
     if (s != KV_OK) return s;
