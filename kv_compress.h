@@ -1628,15 +1628,13 @@ KVI_PRIVATE bool kvi_compress_looks_random(kv_slice raw)
     const uint8_t *bytes = (const uint8_t *)raw.data;
     size_t         step = (raw.size / KVI_COMPRESS_PROBES - 1) | 1;
     uint8_t        seen[256];
-    uint64_t       different = 0, word;
+    uint32_t       different = 0;
     memset(seen, 0, sizeof seen);
     if (raw.size < 2 * KVI_COMPRESS_PROBES) step = 1;
-    for (uint32_t i = 0; i < KVI_COMPRESS_PROBES; i++, bytes += step) seen[*bytes] = 1;
-    for (uint32_t i = 0; i < sizeof seen; i += sizeof word) {       /* eight sums side by side: each ends at 32 or below */
-        memcpy(&word, seen + i, sizeof word);
-        different += word;
+    for (uint32_t i = 0; i < KVI_COMPRESS_PROBES; i++, bytes += step) {
+        different += 1u - seen[*bytes];
+        seen[*bytes] = 1;
     }
-    different = (different * UINT64_C(0x0101010101010101)) >> 56;   /* and their sum, 48 or below */
     return different >= KVI_COMPRESS_PROBES_RANDOM;
 }
 
