@@ -67,14 +67,16 @@
    MEMORY
    A builder stays below memory_limit_bytes, whatever the input, but for keys of many kilobytes (64 of
    them are held at each level of the index). An open map is some 1.5 KB and 32 bytes a dictionary; a
-   cursor is 3 KB and the longest key. Checking at open takes 48 bytes a state (one state is some 50
-   keys) and gives them back.
+   cursor is 13 KB and the longest key (with -Os 4 KB). Checking at open takes 48 bytes a state (one state
+   is some 50 keys) and gives them back.
 
    SAFETY
-   Opening verifies a checksum over every byte, and then the structure: order, counts, extents, that
-   references lead backwards. With skip_verify both are left out and open costs nothing; any bytes at all
-   then still cannot crash, loop, or read outside, also while they change under the map: answers may be
-   wrong, or KV_ERR_CORRUPT. The bytes of a key are never trusted to fit a buffer.
+   Opening verifies a checksum over every byte, and then the structure: counts, extents, that references
+   lead backwards. So damage is found, and the bytes are those that a builder wrote, which are in order. A
+   checksum keeps nobody from making a file by hand, though: whoever must know that such keys are in order
+   too asks kv_fst_check, which spells them all. With skip_verify open verifies nothing and costs nothing.
+   In any case any bytes at all cannot crash, loop, or read outside, also while they change under the map:
+   answers may be wrong, or KV_ERR_CORRUPT. The bytes of a key are never trusted to fit a buffer.
 
    LIMITS
    Keys of KV_KEY_SIZE_MAX bytes, values of KV_VALUE_SIZE_MAX, files of 2^48 bytes.
@@ -169,7 +171,7 @@ typedef struct kv_fst_options {
 
 /* Open a map that lies in memory. `bytes` is borrowed until close: ROM, an array, a mapping of yours.
    Returns   KV_OK, KV_ERR_CORRUPT, KV_ERR_VERSION, KV_ERR_NO_MEMORY, KV_ERR_INVALID.
-   Cost      with verification about 1 ns a byte; without, some reads. */
+   Cost      with verification about 0.2 ns a byte; without, some reads. */
 KV_API kv_status kv_fst_open_memory(const kv_fst_options *o, kv_slice bytes, kv_fst **f);
 
 /* Open a file: memory-mapped where the system can, read into memory elsewhere. Besides the above
@@ -211,7 +213,8 @@ typedef struct kv_fst_stats_t {
 } kv_fst_stats_t;
 KV_API kv_status kv_fst_stats(kv_fst *f, kv_fst_stats_t *stats);
 
-/* Verify checksum and structure now, whatever open did. KV_OK or KV_ERR_CORRUPT (text: kv_last_error). */
+/* Verify checksum and structure now, whatever open did, and that the keys ascend, are found where they
+   lie, and are as long as is said. KV_OK or KV_ERR_CORRUPT (text: kv_last_error). Cost: some 12 ns a key. */
 KV_API kv_status kv_fst_check(kv_fst *f);
 
 /* ---- automata ---- */
@@ -927,13 +930,21 @@ typedef struct kvi_fst_cursor {
     uint32_t      key_size;
     kvi_fst_step  path[KVI_FST_LEVELS + 1];     /* path[0]: the leaf, path[levels]: the root */
     uint32_t      rest;                 /* where the rest of the next entry begins */
+    uint32_t      run;                  /* steps forward since the last jump */
     bool          unpacked;             /* the leaf's columns are in here: */
     bool          numbers_right;
+    bool          spelt;                /* and its rests from `spelt_from` on in `text`: */
+    uint32_t      spelt_from;
+    uint16_t     *ends;                 /* where each ends; of KVI_FST_SPELT + 1 */
+    uint8_t      *text;
     uint16_t      lcps[KVI_FST_ENTRIES], counts[KVI_FST_ENTRIES];      /* by column */
     kvi_fst_numbers numbers;
 } kvi_fst_cursor;
 
-#define KVI_FST_KEY_SLACK 32u           /* bytes behind the longest key */
+#define KVI_FST_KEY_SLACK  64u          /* bytes behind the longest key */
+#define KVI_FST_SPELT      512u         /* a leaf with more tokens is not spelt as a whole */
+#define KVI_FST_SPELT_TEXT (KVI_FST_SPELT * KVI_FST_TOKEN_BYTES + 32u)
+#define KVI_FST_RUN        3u           /* steps one by one before the rest of the leaf is spelt */
 
 #if KVI_X86 < 3
 /* 8 bytes of 8 planes to 8 numbers of 8 bits: a transposition of 8 x 8 bits (Hacker's Delight, 7-3). */
@@ -1029,7 +1040,8 @@ KVI_PRIVATE bool kvi_fst_enter(kvi_fst_cursor *c, uint32_t level, uint64_t offse
     step->base = base;
     step->rank = rank;
     step->entry = 0;
-    if (level == 0) c->unpacked = false;
+    if (level == c->f->levels) c->run = 0;
+    if (level == 0) c->unpacked = c->spelt = false;
     return base <= c->f->key_size_max && kvi_fst_parse(c->f, offset, level == 0, &step->block);
 }
 /* Let path[level - 1] be the state that the arc of path[level] leads to. */
@@ -1054,6 +1066,7 @@ KVI_INLINE void kvi_fst_ready(kvi_fst_cursor *c)
         c->unpacked = true;
     }
     c->rest = kvi_fst_rest_at(&leaf->block, leaf->entry, &count) + count;
+    if (c->rest < c->spelt_from) c->spelt = false;
 }
 
 /* From path[level], whose entry is set and spelt: down to the first key below. */
@@ -1096,47 +1109,86 @@ KVI_PRIVATE kv_status kvi_fst_next_leaf(kvi_fst_cursor *c, uint32_t level, uint3
     return KV_END;
 }
 
-/* A whole token, which the key has room for. */
-KVI_INLINE bool kvi_fst_write_token(const kvi_fst_dictionary *d, const uint8_t *symbol, uint8_t *key, uint32_t *at)
+/* Spell the leaf's rests from the next entry's on, all in one loop: so no branch depends on how many tokens
+   an entry has. A token that is none is spelt as the first one. */
+KVI_PRIVATE void kvi_fst_spell_rests(kvi_fst_cursor *c)
 {
-    uint32_t       size;
-    const uint8_t *text = kvi_fst_token(d, kvi_load_le16(symbol), &size);
-    if (KVI_UNLIKELY(!text)) return false;
-    memcpy(key + *at, text, KVI_FST_TOKEN_BYTES);
-    *at += size;
-    return true;
+    const kvi_fst_block      *b = &c->path[0].block;
+    const kvi_fst_dictionary *d = b->dictionary;
+    const uint8_t            *symbols = b->rests + 2 * (size_t)c->rest, *places = d->places, *pool = d->pool;
+    uint8_t                  *text = c->text;
+    uint16_t                 *ends = c->ends;
+    uint32_t                  tokens = b->rests_count - c->rest, count = d->count, pool_size = d->pool_size, at = 0;
+    if (tokens > KVI_FST_SPELT) return;
+    for (uint32_t i = 0; i < tokens; i++) {
+        uint32_t token = kvi_load_le16(symbols + 2 * (size_t)i), place;
+        token = token < count ? token : 0;
+        place = kvi_load_le32(places + 3 * (size_t)token);
+        ends[i] = (uint16_t)at;
+        memcpy(text + at, pool + ((place & 0xFFFFFu) < pool_size ? place & 0xFFFFFu : 0), KVI_FST_TOKEN_BYTES);
+        at += (place >> 20 & 15u) + 1;
+    }
+    ends[tokens] = (uint16_t)at;
+    c->spelt_from = c->rest;
+    c->spelt = true;
+}
+
+/* The next entry of a leaf of bytes, or of tokens one by one. The columns were unpacked. */
+KVI_PRIVATE kv_status kvi_fst_next_entry(kvi_fst_cursor *c)
+{
+    kvi_fst_step  *leaf = &c->path[0];
+    uint32_t       column = leaf->entry, at = leaf->base + c->lcps[column], count = c->counts[column], size = leaf->block.dictionary ? 2 : 1;
+    const uint8_t *rest = leaf->block.rests + (size_t)c->rest * size;
+    if (KVI_UNLIKELY(at > c->f->key_size_max || c->rest + count > leaf->block.rests_count)) return KV_ERR_CORRUPT;
+    if (!kvi_fst_write(c, &leaf->block, leaf->block.firsts + (size_t)column * size, 1, &at)) return KV_ERR_CORRUPT;
+    if (!kvi_fst_write(c, &leaf->block, rest, count, &at)) return KV_ERR_CORRUPT;
+    leaf->entry = column + 1;
+    c->rest += count;
+    c->key_size = at;
+    if (!KVI_SMALL && leaf->block.dictionary && ++c->run >= KVI_FST_RUN) kvi_fst_spell_rests(c);
+    return KV_OK;
+}
+/* And where the rests were spelt. */
+KVI_INLINE kv_status kvi_fst_next_spelt(kvi_fst_cursor *c)
+{
+    kvi_fst_step             *leaf = &c->path[0];
+    const kvi_fst_dictionary *d = leaf->block.dictionary;
+    uint32_t       column = leaf->entry, at = leaf->base + c->lcps[column], rest = c->rest - c->spelt_from, count = c->counts[column], from, size, first_size, token;
+    const uint8_t *first;
+    if (KVI_UNLIKELY(c->rest + count > leaf->block.rests_count)) return KV_ERR_CORRUPT;
+    from = c->ends[rest];
+    size = c->ends[rest + count] - from;
+    token = kvi_load_le16(leaf->block.firsts + 2 * (size_t)column);
+    first = kvi_fst_token(d, token, &first_size);
+    if (KVI_UNLIKELY(!first || at + first_size + size > c->f->key_size_max)) return KV_ERR_CORRUPT;
+    memcpy(c->key + at, first, KVI_FST_TOKEN_BYTES);
+    at += first_size;
+    memcpy(c->key + at, c->text + from, 32);
+    if (KVI_UNLIKELY(size > 32)) memcpy(c->key + at + 32, c->text + from + 32, size - 32);
+    leaf->entry = column + 1;
+    c->rest += count;
+    c->key_size = at + size;
+    return KV_OK;
 }
 
 /* One key on. On KV_END and failures the cursor is nowhere. */
 KVI_INLINE kv_status kvi_fst_next(kvi_fst_cursor *c)
 {
-    kvi_fst_step  *leaf = &c->path[0];
-    uint32_t       column = leaf->entry, at, count, most = c->f->key_size_max;
-    const uint8_t *rest;
+    kvi_fst_step *leaf = &c->path[0];
+    uint32_t      column = leaf->entry, at, count;
     if (column >= leaf->block.columns) return kvi_fst_next_leaf(c, 1, KVI_FST_ANY_DEPTH);
-    at = leaf->base + c->lcps[column];
+    if (KVI_SMALL) return kvi_fst_next_entry(c);
+    if (c->spelt) return kvi_fst_next_spelt(c);
     count = c->counts[column];
-    if (KVI_UNLIKELY(at > most || c->rest + count > leaf->block.rests_count)) return KV_ERR_CORRUPT;
+    if (leaf->block.dictionary || count > 16) return kvi_fst_next_entry(c);
+    at = leaf->base + c->lcps[column];
+    if (KVI_UNLIKELY(at + count >= c->f->key_size_max || c->rest + count > leaf->block.rests_count)) return KV_ERR_CORRUPT;
+    c->key[at] = leaf->block.firsts[column];
+    memcpy(c->key + at + 1, leaf->block.rests + c->rest, 16);       /* there is room for more than is meant, here and there */
     leaf->entry = column + 1;
-    if (leaf->block.dictionary) {
-        const kvi_fst_dictionary *d = leaf->block.dictionary;
-        rest = leaf->block.rests + 2 * (size_t)c->rest;
-        c->rest += count;
-        if (!kvi_fst_write_token(d, leaf->block.firsts + 2 * (size_t)column, c->key, &at)) return KV_ERR_CORRUPT;
-        for (; count; count--, rest += 2) {
-            if (KVI_UNLIKELY(at > most) || !kvi_fst_write_token(d, rest, c->key, &at)) return KV_ERR_CORRUPT;
-        }
-    } else {
-        if (KVI_UNLIKELY(count >= most || at >= most - count)) return KV_ERR_CORRUPT;
-        rest = leaf->block.rests + c->rest;
-        c->rest += count;
-        c->key[at++] = leaf->block.firsts[column];
-        if (count <= 16) memcpy(c->key + at, rest, 16);     /* there is room for more than is meant, here and there */
-        else memcpy(c->key + at, rest, count);
-        at += count;
-    }
-    c->key_size = at;
-    return KVI_LIKELY(at <= most) ? KV_OK : KV_ERR_CORRUPT;
+    c->rest += count;
+    c->key_size = at + 1 + count;
+    return KV_OK;
 }
 /* One key back. */
 KVI_PRIVATE kv_status kvi_fst_prev(kvi_fst_cursor *c)
@@ -1251,12 +1303,13 @@ KVI_PRIVATE kv_status kvi_fst_to_rank(kvi_fst_cursor *c, uint64_t rank)
     return KV_OK;
 }
 
-KVI_INLINE kv_slice kvi_fst_key(const kvi_fst_cursor *c) { return kv_bytes(c->key, c->key_size); }
+KVI_INLINE kv_slice kvi_fst_key(const kvi_fst_cursor *c) { kv_slice key; key.data = c->key; key.size = c->key_size; return key; }
 KVI_INLINE uint64_t kvi_fst_rank_here(const kvi_fst_cursor *c) { return c->path[0].rank + c->path[0].entry; }
 KVI_INLINE bool kvi_fst_value_here(const kvi_fst_cursor *c, uint8_t *scratch, kv_slice *value)
 {
     const kvi_fst_step *leaf = &c->path[0];
-    *value = kv_bytes(scratch, 0);
+    value->data = scratch;
+    value->size = 0;
     if (c->f->values == KV_FST_SET) return true;
     if (c->f->values == KV_FST_BYTES) return kvi_fst_value_bytes(c->f, &leaf->block, leaf->entry, value);
     if (!c->numbers_right) return false;
@@ -1265,14 +1318,18 @@ KVI_INLINE bool kvi_fst_value_here(const kvi_fst_cursor *c, uint8_t *scratch, kv
     return true;
 }
 
-KVI_PRIVATE size_t kvi_fst_key_room(const kv_fst *f) { return (size_t)f->key_size_max + KVI_FST_KEY_SLACK; }
+KVI_PRIVATE size_t kvi_fst_spelt_room(const kv_fst *f) { return KVI_SMALL || !f->dictionary_count ? 0 : (KVI_FST_SPELT + 1) * sizeof(uint16_t) + KVI_FST_SPELT_TEXT; }
+KVI_PRIVATE size_t kvi_fst_key_room(const kv_fst *f) { return (size_t)f->key_size_max + KVI_FST_KEY_SLACK + kvi_fst_spelt_room(f); }
 KVI_PRIVATE kvi_fst_cursor *kvi_fst_cursor_new(const kv_fst *f)
 {
     kvi_fst_cursor *c = (kvi_fst_cursor *)kvi_alloc(&f->allocator, sizeof *c + kvi_fst_key_room(f));
     if (!c) return NULL;
     c->f = f;
-    c->key = (uint8_t *)(c + 1);
+    c->ends = (uint16_t *)(void *)(c + 1);
+    c->text = (uint8_t *)(c->ends + KVI_FST_SPELT + 1);
+    c->key = (uint8_t *)(c + 1) + kvi_fst_spelt_room(f);
     c->key_size = 0;
+    c->spelt_from = c->run = 0;
     return c;
 }
 KVI_PRIVATE void kvi_fst_cursor_free(kvi_fst_cursor *c)
@@ -1284,17 +1341,21 @@ KVI_PRIVATE void kvi_fst_cursor_free(kvi_fst_cursor *c)
    >>check   the structure, in one pass over the file: every state in the order it was written
 
    A state is judged by itself and by what was noted of the states it leads to, so that the work follows
-   the size of the file and not the number of keys that it spells.                                  */
+   the size of the file and not the number of keys that it spells. Open looks at the columns: whether they
+   end inside, tokens are tokens, arcs lead to states that were written before and are one level lower, the
+   counts of keys add up, values lie inside. kv_fst_check spells the entries too: that they ascend, go on
+   where separators say, and are as long as the footer says.                                        */
 
 typedef struct kvi_fst_note {
     uint64_t offset, count;         /* count: keys below */
-    uint64_t first, last;           /* the first 8 bytes of entry 0, and of the last string below */
-    uint32_t longest, first_size;   /* bytes: of the longest string below, of entry 0 */
     uint32_t level;
+    uint32_t longest, first_size;   /* bytes: of the longest string below, of entry 0 */
+    uint64_t first, last;           /* the first 8 bytes of entry 0, and of the last string below */
 } kvi_fst_note;
 
 typedef struct kvi_fst_checker {
     kv_fst         *f;
+    bool            spelling;       /* look at the strings too */
     kvi_fst_note   *notes;
     size_t          count, capacity;
     kvi_fst_cursor *c;              /* path[0] is the state at hand, node or leaf; its key the strings of it */
@@ -1323,6 +1384,46 @@ KVI_PRIVATE const kvi_fst_note *kvi_fst_noted(const kvi_fst_checker *k, uint64_t
     return low < k->count && k->notes[low].offset == offset ? &k->notes[low] : NULL;
 }
 
+/* Are all tokens of a leaf in the dictionary? */
+KVI_PRIVATE bool kvi_fst_check_tokens(const kvi_fst_block *b)
+{
+    uint32_t tokens = b->columns + b->rests_count, i = 0;
+    for (; i + 64 <= tokens; i += 64) if (kvi_fst_at_least_16(b->firsts + 2 * (size_t)i, b->dictionary->count, ~UINT64_C(0))) return false;
+    return i == tokens || !kvi_fst_at_least_16(b->firsts + 2 * (size_t)i, b->dictionary->count, kvi_fst_low_bits(tokens - i));
+}
+
+/* The entries behind entry 0 of a leaf of tokens whose rests were spelt: each must branch off the one before
+   it upwards. All of them are looked at, and then whether one was wrong, so that there is no branch to guess:
+   the sign bit of `wrong` is set by an lcp beyond the entry before, or a first byte that is not greater. */
+KVI_PRIVATE bool kvi_fst_check_spelt(kvi_fst_cursor *c, kvi_fst_note *note)
+{
+    const kvi_fst_block      *b = &c->path[0].block;
+    const kvi_fst_dictionary *d = b->dictionary;
+    const uint8_t  *firsts = b->firsts, *places = d->places, *pool = d->pool, *text = c->text;
+    const uint16_t *lcps = c->lcps, *counts = c->counts, *end = c->ends;
+    uint8_t        *key = c->key;
+    uint32_t        columns = b->columns, size = c->key_size, longest = size, most = c->f->key_size_max, from = 0, wrong = 0;
+    for (uint32_t column = 0; column < columns; column++) {
+        uint32_t       place = kvi_load_le32(places + 3 * (size_t)kvi_load_le16(firsts + 2 * (size_t)column));
+        uint32_t       lcp = lcps[column], first_size = (place >> 20 & 15u) + 1, rest_size;
+        const uint8_t *first = pool + (place & 0xFFFFFu), *rest = text + from;
+        end += counts[column];
+        rest_size = *end - from;
+        from = *end;
+        if (KVI_UNLIKELY(lcp + first_size + rest_size > most)) return false;
+        wrong |= (size - lcp) | ((lcp - size) & ~((uint32_t)key[lcp] - *first));
+        memcpy(key + lcp, first, KVI_FST_TOKEN_BYTES);
+        memcpy(key + lcp + first_size, rest, 32);
+        if (KVI_UNLIKELY(rest_size > 32)) memcpy(key + lcp + first_size + 32, rest + 32, rest_size - 32);
+        size = lcp + first_size + rest_size;
+        longest = size > longest ? size : longest;
+    }
+    c->key_size = size;
+    note->longest = longest;
+    note->last = kvi_fst_eight(key, size);
+    return !(wrong >> 31);
+}
+
 /* Spell all entries in turn: each must branch off the one before it upwards. Fills in the note, and for a
    node keeps the entries. */
 KVI_PRIVATE kv_status kvi_fst_check_entries(kvi_fst_checker *k, bool leaf, kvi_fst_note *note)
@@ -1334,6 +1435,8 @@ KVI_PRIVATE kv_status kvi_fst_check_entries(kvi_fst_checker *k, bool leaf, kvi_f
     kvi_fst_ready(c);
     note->first = kvi_fst_eight(key, c->key_size);
     note->first_size = note->longest = c->key_size;
+    if (!KVI_SMALL && step->block.dictionary) kvi_fst_spell_rests(c);
+    if (c->spelt) return kvi_fst_check_spelt(c, note) ? KV_OK : KV_ERR_CORRUPT;
     for (;;) {
         uint32_t lcp, size = c->key_size;
         int      before;
@@ -1349,7 +1452,6 @@ KVI_PRIVATE kv_status kvi_fst_check_entries(kvi_fst_checker *k, bool leaf, kvi_f
         if (lcp > size || kvi_fst_next(c) != KV_OK || (int)key[lcp] <= before) return KV_ERR_CORRUPT;
     }
     note->last = kvi_fst_eight(key, c->key_size);
-    note->count = kvi_fst_entries(&step->block);
     return KV_OK;
 }
 
@@ -1387,14 +1489,14 @@ KVI_PRIVATE bool kvi_fst_check_arc(kvi_fst_cursor *c, const kvi_fst_note *child,
     return kvi_compare(kvi_fst_key(c), kv_bytes(n + keep, next.size - keep)) < 0;
 }
 
-KVI_PRIVATE bool kvi_fst_check_arcs(kvi_fst_checker *k, kvi_fst_note *note)
+/* The strings below a node: where its arcs go on. The entries are in k->text. */
+KVI_PRIVATE bool kvi_fst_check_below(kvi_fst_checker *k, kvi_fst_note *note)
 {
     const kvi_fst_block *b = &k->c->path[0].block;
     const uint8_t       *text = (const uint8_t *)k->text.data;
     uint32_t entries = kvi_fst_entries(b), base;
     uint64_t child;
     size_t   guess = k->count;
-    note->count = 0;
     note->longest = 0;
     for (uint32_t i = 0; i < entries; i++) {
         const kvi_fst_note *n;
@@ -1403,15 +1505,30 @@ KVI_PRIVATE bool kvi_fst_check_arcs(kvi_fst_checker *k, kvi_fst_note *note)
         if (i + 1 < entries) next = kv_bytes(text, k->sizes[i + 1]);
         if (!kvi_fst_arc(b, note->offset, 0, i, &child, &base) || base > separator.size) return false;
         n = kvi_fst_noted(k, child, &guess);
-        if (!n || n->level >= KVI_FST_LEVELS || (i && n->level + 1 != note->level)) return false;
-        note->level = n->level + 1;
-        if (!kvi_fst_check_arc(k->c, n, separator, base, next)) return false;
-        if (n->count > UINT64_MAX - note->count || kvi_fst_end(b, i) != note->count + n->count) return false;
-        note->count += n->count;
+        if (!n || !kvi_fst_check_arc(k->c, n, separator, base, next)) return false;
         if (base + n->longest > note->longest) note->longest = base + n->longest;
     }
     if (note->longest > k->f->key_size_max || !kvi_fst_check_last(k->c, note->offset, note->level)) return false;
     note->last = kvi_fst_eight(k->c->key, k->c->key_size);
+    return true;
+}
+
+/* The arcs of a node: its level, and the keys below. */
+KVI_PRIVATE bool kvi_fst_check_arcs(const kvi_fst_checker *k, kvi_fst_note *note)
+{
+    const kvi_fst_block *b = &k->c->path[0].block;
+    uint32_t entries = kvi_fst_entries(b), base;
+    uint64_t child;
+    size_t   guess = k->count;
+    for (uint32_t i = 0; i < entries; i++) {
+        const kvi_fst_note *n;
+        if (!kvi_fst_arc(b, note->offset, 0, i, &child, &base)) return false;
+        n = kvi_fst_noted(k, child, &guess);
+        if (!n || n->level >= KVI_FST_LEVELS || (i && n->level + 1 != note->level)) return false;
+        note->level = n->level + 1;
+        if (n->count > UINT64_MAX - note->count || kvi_fst_end(b, i) != note->count + n->count) return false;
+        note->count += n->count;
+    }
     return true;
 }
 
@@ -1441,22 +1558,24 @@ KVI_PRIVATE kv_status kvi_fst_check_state(kvi_fst_checker *k, uint64_t *at)
     kvi_fst_step  *step = &k->c->path[0];
     kvi_fst_note   note;
     bool           leaf = f->bytes[*at] >> 6 != KVI_FST_NODE;
-    const uint8_t *end;
+    const uint8_t *end = NULL;
     kv_status      s;
     memset(&note, 0, sizeof note);
     note.offset = step->offset = *at;
     step->base = step->entry = 0;
     step->rank = 0;
-    k->c->unpacked = false;
+    k->c->unpacked = k->c->spelt = false;
+    k->c->run = 0;
     k->text.size = 0;
     if (!kvi_fst_parse(f, *at, leaf, &step->block)) return KV_ERR_CORRUPT;
-    s = kvi_fst_check_entries(k, leaf, &note);
-    if (s < 0) return s;
-    if (leaf) {
-        if (!kvi_fst_check_values(f, &step->block, &end)) return KV_ERR_CORRUPT;
-    } else {
-        if (!kvi_fst_check_arcs(k, &note)) return KV_ERR_CORRUPT;
-        end = step->block.refs + (size_t)kvi_fst_entries(&step->block) * step->block.ref_width;
+    note.count = leaf ? kvi_fst_entries(&step->block) : 0;
+    if (step->block.dictionary && !kvi_fst_check_tokens(&step->block)) return KV_ERR_CORRUPT;
+    if (!(leaf ? kvi_fst_check_values(f, &step->block, &end) : kvi_fst_check_arcs(k, &note))) return KV_ERR_CORRUPT;
+    if (!leaf) end = step->block.refs + (size_t)kvi_fst_entries(&step->block) * step->block.ref_width;
+    if (k->spelling) {
+        s = kvi_fst_check_entries(k, leaf, &note);
+        if (s < 0) return s;
+        if (!leaf && !kvi_fst_check_below(k, &note)) return KV_ERR_CORRUPT;
     }
     if (k->count == k->capacity) {
         size_t        capacity = k->capacity ? k->capacity * 2 : 64;
@@ -1488,16 +1607,18 @@ KVI_PRIVATE kv_status kvi_fst_check_states(kvi_fst_checker *k)
     }
     if (!f->keys) return f->root || f->levels || f->key_size_max ? KV_ERR_CORRUPT : KV_OK;
     root = kvi_fst_noted(k, f->root, &guess);
-    return root && root->level == f->levels && root->count == f->keys && root->longest == f->key_size_max ? KV_OK : KV_ERR_CORRUPT;
+    if (!root || root->level != f->levels || root->count != f->keys) return KV_ERR_CORRUPT;
+    return k->spelling && root->longest != f->key_size_max ? KV_ERR_CORRUPT : KV_OK;
 }
 
-KVI_PRIVATE kv_status kvi_fst_check_structure(kv_fst *f)
+KVI_PRIVATE kv_status kvi_fst_check_structure(kv_fst *f, bool spelling)
 {
     kvi_fst_checker k;
     kv_status       s;
     memset(&k, 0, sizeof k);
     k.text.allocator = f->allocator;
     k.f = f;
+    k.spelling = spelling;
     k.c = kvi_fst_cursor_new(f);
     s = k.c ? kvi_fst_check_states(&k) : KV_ERR_NO_MEMORY;
     kvi_fst_cursor_free(k.c);
@@ -1533,9 +1654,10 @@ KVI_PRIVATE uint64_t kvi_fst_checksum(const uint8_t *bytes, size_t size)
     return sum;
 }
 
-KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f)
+KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f, bool spelling)
 {
 #if defined(KV_FST_LOOKUP_ONLY)
+    (void)spelling;
     return kvi_error_set(&f->error, KV_ERR_UNSUPPORTED, "fst: KV_FST_LOOKUP_ONLY opens with skip_verify alone");
 #else
     size_t    covered = f->size - 8;
@@ -1544,7 +1666,7 @@ KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f)
         return kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: the checksum does not match: the bytes are not what was written");
     for (uint32_t i = 0; i < f->dictionary_count; i++)
         if (!kvi_fst_check_dictionary(&f->dictionaries[i])) return kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: a dictionary is not in order");
-    s = kvi_fst_check_structure(f);
+    s = kvi_fst_check_structure(f, spelling);
     return s < 0 ? kvi_error_set(&f->error, s, s == KV_ERR_CORRUPT ? "fst: the structure is damaged" : NULL) : KV_OK;
 #endif
 }
@@ -1633,7 +1755,7 @@ KVI_FST_DEFINE kv_status kv_fst_open_memory(const kv_fst_options *o, kv_slice by
     f->data_end = bytes.size - KVI_FST_FOOTER;
     f->dictionary_count = dictionaries;
     if (!kvi_fst_open_footer(f, (kvi_fst_dictionary *)(void *)(f + 1))) s = kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: the footer is damaged");
-    else if (!o || !o->skip_verify) s = kvi_fst_verify(f);
+    else if (!o || !o->skip_verify) s = kvi_fst_verify(f, false);
     if (s < 0) {
         s = kvi_fst_open_fail(o, s, kvi_error_text(&f->error));
         kvi_free(&allocator, f, kvi_fst_object_size(dictionaries));
@@ -1886,7 +2008,7 @@ KVI_FST_DEFINE kv_store *kv_fst_store(kv_fst *f) { return f ? &f->store : NULL; 
 KVI_FST_DEFINE uint64_t  kv_fst_count(const kv_fst *f) { return f ? f->keys : 0; }
 KVI_FST_DEFINE kv_fst_values kv_fst_values_of(const kv_fst *f) { return f ? f->values : KV_FST_SET; }
 KVI_FST_DEFINE kv_status kv_fst_iter_open(kv_fst *f, const kv_range *range, kv_iter **iter) { return kv_iter_open(kv_fst_store(f), range, iter); }
-KVI_FST_DEFINE kv_status kv_fst_check(kv_fst *f) { return f ? kvi_fst_verify(f) : KV_ERR_INVALID; }
+KVI_FST_DEFINE kv_status kv_fst_check(kv_fst *f) { return f ? kvi_fst_verify(f, true) : KV_ERR_INVALID; }
 KVI_FST_DEFINE kv_status kv_fst_stats(kv_fst *f, kv_fst_stats_t *stats)
 {
     const uint8_t *footer;
@@ -4136,7 +4258,7 @@ KVI_PRIVATE kv_status kvi_fst_skip_back(kvi_fst_walk *w, uint32_t depth)
 KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, uint64_t from, uint64_t to, kv_visit_fn visit, void *user)
 {
     bool      reverse = range && range->reverse;
-    uint64_t  left = range && range->limit ? range->limit : UINT64_MAX;
+    uint64_t  left = range && range->limit ? range->limit : UINT64_MAX, last = reverse ? UINT64_MAX : 0;
     kv_status s;
     if (!kvi_fst_walk_room(w, 0)) return KV_ERR_NO_MEMORY;
     w->a->start(w->a->user, kvi_fst_walk_state(w, 0));
@@ -4146,6 +4268,8 @@ KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, u
         uint64_t rank = kvi_fst_rank_here(w->c);
         uint32_t dead;
         if (reverse ? rank < from : rank >= to) break;
+        if (reverse ? rank >= last : rank < last) return KV_ERR_CORRUPT;        /* not in order: it might go in circles */
+        last = reverse ? rank : rank + 1;
         if (!kvi_fst_walk_key(w, &dead)) return KV_ERR_NO_MEMORY;
         if (dead) { s = reverse ? kvi_fst_skip_back(w, dead) : kvi_fst_skip(w->c, dead); continue; }
         if (w->a->is_match(w->a->user, kvi_fst_walk_state(w, w->depth))) {
@@ -4186,7 +4310,7 @@ enum { KVI_FST_MERGE, KVI_FST_INTERSECT, KVI_FST_SUBTRACT, KVI_FST_SYMMETRIC };
 
 #define KVI_FST_STRIDE 8u       /* steps towards a key before it is sought */
 
-typedef struct kvi_fst_input { kvi_fst_cursor *c; bool ended; uint8_t scratch[8]; } kvi_fst_input;
+typedef struct kvi_fst_input { kvi_fst_cursor *c; uint64_t onward; bool ended; uint8_t scratch[8]; } kvi_fst_input;     /* onward: the least rank to go to */
 typedef struct kvi_fst_sets {
     int             kind;
     kv_fst *const  *maps;
@@ -4200,7 +4324,14 @@ typedef struct kvi_fst_sets {
 } kvi_fst_sets;
 
 KVI_INLINE kv_slice kvi_fst_input_key(const kvi_fst_input *i) { return kvi_fst_key(i->c); }
-KVI_PRIVATE kv_status kvi_fst_input_at(kvi_fst_input *i, kv_status s) { i->ended = s != KV_OK; return s < 0 ? s : KV_OK; }
+KVI_PRIVATE kv_status kvi_fst_input_at(kvi_fst_input *i, kv_status s)
+{
+    i->ended = s != KV_OK;
+    if (s != KV_OK) return s < 0 ? s : KV_OK;
+    if (kvi_fst_rank_here(i->c) < i->onward) return KV_ERR_CORRUPT;             /* not in order: it might go in circles */
+    i->onward = kvi_fst_rank_here(i->c) + 1;
+    return KV_OK;
+}
 
 /* Forward to the first key that is not less than `key`. */
 KVI_PRIVATE kv_status kvi_fst_input_to(kvi_fst_input *i, kv_slice key)

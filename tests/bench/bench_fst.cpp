@@ -91,7 +91,7 @@ static void *counted(void *, void *memory, size_t old_size, size_t new_size)
 struct Ours {
     std::string bytes;
     kv_fst *f = NULL;
-    double open_seconds = 0;
+    double open_seconds = 0, check_seconds = 0;
     static const char *name() { return "kv_fst"; }
     bool build(const Keys &keys, const std::vector<uint64_t> *values)
     {
@@ -114,6 +114,9 @@ struct Ours {
         double t = now();
         bool ok = kv_fst_open_memory(NULL, kv_bytes(bytes.data(), bytes.size()), &f) == KV_OK;
         open_seconds = now() - t;
+        t = now();
+        ok = ok && kv_fst_check(f) == KV_OK;
+        check_seconds = now() - t;
         return ok;
     }
     ~Ours() { kv_fst_close(f); }
@@ -315,6 +318,7 @@ static void run(const std::string &set, bool json)
     for (int i = 0; i < (rounds < 3 ? 1 : 3); i++) {        // builds take longest: three of each, marisa's once
         build(ours, keys, r);
         r["open GB/s"][Ours::name()].push_back(ours.size() / ours.open_seconds / 1e9);
+        r["check GB/s"][Ours::name()].push_back(ours.size() / ours.check_seconds / 1e9);
         build(front, keys, r);
 #ifdef HAVE_marisa
         if (!i) build(marisa, keys, r);
