@@ -3514,7 +3514,8 @@ KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
     kv_status    s;
     kvi_lsm_record_header((uint8_t *)db->record.data, kvi_lsm_seed(db->id, log->number, KVI_LSM_LOG) + log->size,
                           db->record.size - KVI_LSM_RECORD_SIZE, sequence, log->durable);
-    s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);
+    if (db->io == kv_io_default()) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
+    else s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);   /* the system's own would ask where the end is */
     if (KVI_MUTANT(KVI_MUTANT_APPEND_ERROR) && s < 0) s = KV_OK;
     if (s < 0) {
         log->failed = true;
