@@ -13,7 +13,7 @@
        kv_mem_close(m);
 
    CONTENTS   docs: options, threads, callbacks, time to live, memory limit, watches, snapshots, memory, limits
-              code: >>public >>config >>structs >>locks >>pool >>records >>table >>moves >>expiry
+              code: >>public >>config >>structs >>locks >>pool >>records >>hash >>table >>moves >>expiry
                     >>evict >>watch >>read >>write >>scan >>snapshot >>api
 
    OPTIONS
@@ -104,7 +104,7 @@ typedef struct kv_mem_options {
     kv_allocator allocator;         /* {0}: malloc */
     size_t   capacity;              /* entries to make room for at once; default: starts small and grows */
     uint32_t shards;                /* default: 8 for each CPU, fewer in a small kv_arena or under a small limit, 1 with single_thread; rounded up to a power of two, at most 4096 */
-    uint64_t seed;                  /* of the hash; default: random, so that nobody can choose colliding keys */
+    uint64_t seed;                  /* of the hash, which is then kv_hash; default: random, so that nobody can choose colliding keys */
     uint64_t memory_limit_bytes;    /* default: none; all of its memory counts; over it, the entries least recently used go first */
     uint64_t (*now_ms)(void *user); /* default: the monotonic clock; must not go back, must not call the map */
     void    *now_user;
@@ -250,6 +250,14 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_FLATTEN
 #endif
 
+/* Short keys are hashed and compared in 512 bits: see >>hash. */
+#if KVI_X86 >= 3 && !KVI_SMALL
+#define KVI_MEM_LANES          1
+#define KVI_MEM_LANES_MAX      128u         /* bytes */
+#else
+#define KVI_MEM_LANES          0
+#endif
+
 #define KVI_MEM_SLOTS          12u          /* entries of a bucket */
 #define KVI_MEM_ALL_SLOTS      0xFFFu
 #define KVI_MEM_SEGMENT        64u          /* buckets of a full-grown segment */
@@ -263,8 +271,8 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_CHUNKS_MAX     ((1u << (32 - KVI_MEM_OFFSET_BITS)) - 1)
 #define KVI_MEM_NOWHERE        0xFFFFFFFFu  /* no reference */
 #define KVI_MEM_INLINE_MAX     32768u       /* bytes; larger values have a block of their own */
-#define KVI_MEM_EXACT          16u          /* granules up to which each block size has its own list of free blocks */
-#define KVI_MEM_LISTS          41u
+#define KVI_MEM_EXACT          32u          /* granules up to which each block size has its own list of free blocks */
+#define KVI_MEM_LISTS          55u
 #define KVI_MEM_LIST_STEPS     8u           /* blocks looked at in a list of unlike sizes */
 #define KVI_MEM_PIECE_LOG2_MIN 6u           /* the pool hands out 64 bytes ... */
 #define KVI_MEM_PIECE_LOG2_MAX KVI_MEM_CHUNK_LOG2_MAX
@@ -351,14 +359,15 @@ typedef struct kvi_mem_large {              /* a value over KVI_MEM_INLINE_MAX; 
 } kvi_mem_large;                            /* and then the bytes, 16-aligned on machines of 64 bits */
 
 typedef struct kvi_mem_shard {
-    /* read by readers */
-    uint32_t    lock, sequence;
+    /* where things are: rarely written */
     kvi_pointer directory;                  /* kvi_mem_directory */
     kvi_pointer chunks;                     /* kvi_mem_chunks */
     uint64_t    seed;                       /* its own, if reseeded */
     uint32_t    reseeded;
     uint32_t    scanners;                   /* scans inside; they keep it from being reseeded */
-    uint8_t     gap[KVI_MEM_LINE - 3 * 8 - 2 * sizeof(kvi_pointer)];
+    uint8_t     gap[KVI_MEM_LINE - 2 * 8 - 2 * sizeof(kvi_pointer)];
+    /* written by every writer, and so in a line of its own */
+    uint32_t    lock, sequence;
     /* under the lock */
     size_t      count, expiring;            /* entries; those that can expire */
     uint64_t    key_bytes, value_bytes;
@@ -405,6 +414,10 @@ struct kv_mem {
     uint64_t      (*now_ms)(void *user);
     void           *now_user;
     uint64_t        seed;
+#if KVI_MEM_LANES
+    bool            lanes;                  /* hashes short keys by kvi_mem_hash_lanes, under these secrets */
+    uint64_t        secrets[16];
+#endif
     size_t          limit;                  /* bytes; SIZE_MAX: none */
     uint32_t        shard_bits, shard_count;
     uint32_t        shard_shift;            /* 63 - shard_bits */
@@ -501,7 +514,8 @@ KVI_INLINE void kvi_mem_lock(const kv_mem *m, kvi_mem_shard *s)
         kvi_mem_wait(&turns);
     }
 }
-KVI_INLINE void kvi_mem_unlock(const kv_mem *m, kvi_mem_shard *s) { if (m->concurrent) (void)kvi_and_u32(&s->lock, ~KVI_MEM_LOCK_WRITER); }
+/* A plain store: while a writer is inside there are no readers, and who waits says so again. */
+KVI_INLINE void kvi_mem_unlock(const kv_mem *m, kvi_mem_shard *s) { if (m->concurrent) kvi_store_u32(&s->lock, 0); }
 
 KVI_INLINE void kvi_mem_read_lock(const kv_mem *m, kvi_mem_shard *s)
 {
@@ -785,7 +799,7 @@ KVI_INLINE uint32_t kvi_mem_list_of(uint32_t granules)
     uint32_t high;
     if (granules <= KVI_MEM_EXACT) return granules;
     high = kvi_highest_bit32(granules);                             /* two lists for each power of two */
-    return KVI_MEM_EXACT + 1 + (high - 4) * 2 + (granules >> (high - 1) & 1);
+    return KVI_MEM_EXACT + 1 + (high - 5) * 2 + (granules >> (high - 1) & 1);
 }
 KVI_PRIVATE void kvi_mem_block_push(kvi_mem_shard *s, uint32_t ref, uint32_t granules)
 {
@@ -967,6 +981,64 @@ KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, u
 }
 
 /* ------------------------------------------------------------------------------------------------
+   >>hash   keys up to 128 bytes, hashed and compared without a branch
+
+   What a get costs is waiting: for its bucket, and for its record. The processor waits for several gets at
+   once as long as it guesses every branch right, and the length of a key is what it cannot guess. So with
+   AVX-512 a short key is two masked loads, whatever its length.
+
+   The hash is NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999) over 32-bit words under random
+   secrets, plus the length, and then mixed: two keys share all 64 bits in at most 2^-32 of all choices of
+   secrets, whoever chose the keys. A map whose seed was given hashes by kv_hash under it instead, so that
+   its table is the same on every machine; so do all maps without AVX-512.                          */
+
+#if KVI_MEM_LANES
+/* The lowest `count` bits; all of them from 64 on. count <= 128 */
+KVI_INLINE __mmask64 kvi_mem_low_bits(size_t count)
+{
+#if defined(__BMI2__) && defined(__x86_64__)
+    return _bzhi_u64(~UINT64_C(0), count);
+#else
+    return count < 64 ? (UINT64_C(1) << count) - 1 : ~UINT64_C(0);
+#endif
+}
+KVI_INLINE uint64_t kvi_mem_hash_lanes(const uint64_t *secrets, const void *key, size_t size)
+{
+    const uint8_t *p = (const uint8_t *)key;
+    size_t         rest = size > 64 ? size - 64 : 0;
+    __m512i        a, b;
+    __m256i        half;
+    __m128i        quarter;
+    uint64_t       h;
+    a = _mm512_add_epi32(_mm512_maskz_loadu_epi8(kvi_mem_low_bits(size), p), _mm512_loadu_si512(secrets));
+    b = _mm512_add_epi32(_mm512_maskz_loadu_epi8(kvi_mem_low_bits(rest), p + (rest ? 64 : 0)), _mm512_loadu_si512(secrets + 8));
+    a = _mm512_maskz_mul_epu32(0xFF, a, _mm512_maskz_srli_epi64(0xFF, a, 32));
+    b = _mm512_maskz_mul_epu32(0xFF, b, _mm512_maskz_srli_epi64(0xFF, b, 32));
+    a = _mm512_add_epi64(a, b);
+    half = _mm256_add_epi64(_mm512_maskz_extracti64x4_epi64(0xFF, a, 0), _mm512_maskz_extracti64x4_epi64(0xFF, a, 1));
+    quarter = _mm_add_epi64(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    h = (uint64_t)_mm_cvtsi128_si64(_mm_add_epi64(quarter, _mm_unpackhi_epi64(quarter, quarter)));
+    h += (uint64_t)size * UINT64_C(0x9E3779B185EBCA87);
+    h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
+    return h ^ h >> 32;
+}
+KVI_INLINE bool kvi_mem_same_lanes(const void *x, const void *y, size_t size)
+{
+    const uint8_t *a = (const uint8_t *)x, *b = (const uint8_t *)y;
+    size_t         rest = size > 64 ? size - 64 : 0, at = rest ? 64 : 0;
+    __mmask64      first = kvi_mem_low_bits(size), second = kvi_mem_low_bits(rest);
+    return !(_mm512_mask_cmpneq_epi8_mask(first, _mm512_maskz_loadu_epi8(first, a), _mm512_maskz_loadu_epi8(first, b))
+           | _mm512_mask_cmpneq_epi8_mask(second, _mm512_maskz_loadu_epi8(second, a + at), _mm512_maskz_loadu_epi8(second, b + at)));
+}
+KVI_NOINLINE uint64_t kvi_mem_hash_long(const kv_mem *m, kv_slice key) { return kvi_hash(key.data, key.size, m->seed); }
+KVI_PRIVATE void kvi_mem_secrets(kv_mem *m)         /* from now on by lanes, under secrets that follow from the seed */
+{
+    m->lanes = true;
+    for (size_t i = 0; i < sizeof m->secrets / sizeof *m->secrets; i++) m->secrets[i] = kvi_mix64(m->seed + (i + 1) * UINT64_C(0x9E3779B97F4A7C15));
+}
+#endif
+
+/* ------------------------------------------------------------------------------------------------
    >>table   finding and placing; splitting segments
 
    Invariant T1: an entry lies in its home bucket, or in a later one (around the segment's end), and every
@@ -974,7 +1046,15 @@ KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, u
    Invariant T2: the pointers to one segment are a run of 2^k directory entries, starting at a multiple of 2^k.
                  A segment of less than 64 buckets is the only one of its shard.                     */
 
-KVI_INLINE uint64_t kvi_mem_hash(const kv_mem *m, kv_slice key) { return kvi_hash(key.data, key.size, m->seed); }
+KVI_INLINE uint64_t kvi_mem_hash(const kv_mem *m, kv_slice key)
+{
+#if KVI_MEM_LANES
+    if (KVI_LIKELY(m->lanes && key.size <= KVI_MEM_LANES_MAX)) return kvi_mem_hash_lanes(m->secrets, key.data, key.size);
+    return kvi_mem_hash_long(m, key);
+#else
+    return kvi_hash(key.data, key.size, m->seed);
+#endif
+}
 /* The hash that the shard's table goes by; `hash` is that of the map's seed. */
 KVI_INLINE uint64_t kvi_mem_rehash(const kvi_mem_shard *s, kv_slice key, uint64_t hash)
 {
@@ -982,7 +1062,10 @@ KVI_INLINE uint64_t kvi_mem_rehash(const kvi_mem_shard *s, kv_slice key, uint64_
 }
 KVI_INLINE uint64_t kvi_mem_record_hash(const kv_mem *m, const kvi_mem_shard *s, const kvi_mem_record *r)
 {
-    return kvi_hash(r->key, r->key_size, s->reseeded ? s->seed : m->seed);
+    kv_slice key;
+    key.data = r->key;
+    key.size = r->key_size;
+    return KVI_UNLIKELY(s->reseeded != 0) ? kvi_hash(r->key, r->key_size, s->seed) : kvi_mem_hash(m, key);
 }
 
 KVI_INLINE bool kvi_mem_is_key(kv_slice key) { return key.size <= KV_KEY_SIZE_MAX && (key.data || !key.size); }
@@ -992,6 +1075,9 @@ KVI_INLINE bool kvi_mem_same(const void *record_key, const void *key, size_t siz
 #if KVI_TSAN
     return kvi_shared_same(record_key, key, size);
 #else
+#if KVI_MEM_LANES
+    if (KVI_LIKELY(size <= KVI_MEM_LANES_MAX)) return kvi_mem_same_lanes(record_key, key, size);
+#endif
     return kvi_equal(record_key, key, size);
 #endif
 }
@@ -1072,6 +1158,49 @@ KVI_INLINE void kvi_mem_spot_clear(const kvi_mem_spot *spot, uint64_t hash)
         if ((b->state & KVI_MEM_STATE_OVERFLOW) != KVI_MEM_STATE_OVERFLOW) kvi_poke_u32(&b->state, b->state - 1);
     kvi_poke_u8(&spot->bucket->tags[spot->slot], 0);
     kvi_poke_u32(&spot->bucket->state, spot->bucket->state & ~(KVI_MEM_STATE_READ(spot->slot) | KVI_MEM_STATE_EXPIRES(spot->slot)));
+}
+
+/* ---- the short way ----
+
+   Most calls are about a small entry without an expiry that lies where the first agreeing tag of its home
+   bucket says, or about a key of which the home bucket shows that it is missing. That much can be seen in
+   few instructions, and the fewer they are, the more calls the processor has under way at once: waiting
+   for memory is what a map does. All else goes the long way, which asks everything anew.           */
+
+typedef enum kvi_mem_seen { KVI_MEM_SEEN, KVI_MEM_SEEN_NOT, KVI_MEM_UNSEEN } kvi_mem_seen;
+
+typedef struct kvi_mem_glance {
+    kvi_mem_bucket *bucket;                 /* the home bucket, */
+    uint32_t        slot;                   /* and where in it the entry is */
+    uint32_t        head;                   /* its record's: neither expiry nor large nor long */
+    uint8_t        *at;
+    uint32_t        sequence;               /* optimistic: all this was true at a moment when it was this */
+} kvi_mem_glance;
+
+KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *s, kv_slice key, uint64_t hash, bool optimistic, kvi_mem_glance *g)
+{
+    const kvi_mem_directory *d;
+    const kvi_mem_chunks    *chunks;
+    uint32_t                 match, ref;
+    g->sequence = optimistic ? kvi_load_u32(&s->sequence) : 0;
+    if (KVI_UNLIKELY((g->sequence & 1) | kvi_peek_u32(&s->reseeded))) return KVI_MEM_UNSEEN;
+    d = (const kvi_mem_directory *)kvi_load_ptr(&s->directory);
+    g->bucket = (kvi_mem_bucket *)kvi_load_ptr(kvi_mem_segments(d) + kvi_mem_directory_index(d, kvi_mem_position(m, hash))) + (kvi_mem_home(hash) & d->mask);
+    match = kvi_mem_match(g->bucket, kvi_mem_tag(hash));
+    if (!match) {
+        if (KVI_UNLIKELY(kvi_mem_state(g->bucket) & KVI_MEM_STATE_OVERFLOW)) return KVI_MEM_UNSEEN;
+        return !optimistic || kvi_mem_unchanged(s, g->sequence) ? KVI_MEM_SEEN_NOT : KVI_MEM_UNSEEN;
+    }
+    g->slot = kvi_lowest_bit32(match);
+    ref = kvi_peek_u32(&g->bucket->refs[g->slot]);
+    chunks = (const kvi_mem_chunks *)kvi_load_ptr(&s->chunks);
+    if (optimistic && KVI_UNLIKELY(!kvi_mem_unchanged(s, g->sequence))) return KVI_MEM_UNSEEN;      /* M1: the reference is true */
+    g->at = (uint8_t *)kvi_load_ptr(kvi_mem_chunk_pointers(chunks) + kvi_mem_ref_chunk(ref)) + (size_t)kvi_mem_ref_offset(ref) * KVI_MEM_GRANULE;
+    kvi_prefetch(g->at + KVI_MEM_LINE);
+    g->head = kvi_mem_word(g->at, 0);
+    if (optimistic && KVI_UNLIKELY(!kvi_mem_unchanged(s, g->sequence))) return KVI_MEM_UNSEEN;      /* M1: the sizes are true */
+    if (KVI_UNLIKELY((g->head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) != key.size || kvi_mem_head_long(g->head))) return KVI_MEM_UNSEEN;
+    return KVI_LIKELY(kvi_mem_same(g->at + 4, key.data, key.size)) ? KVI_MEM_SEEN : KVI_MEM_UNSEEN;
 }
 
 /* ---- segments and directories ---- */
@@ -1571,18 +1700,36 @@ KVI_PRIVATE bool kvi_mem_evict_at(kvi_mem_work *w, const kvi_mem_spot *spot)
     if (expired) w->s->expired++; else w->s->evicted++;
     return true;
 }
-/* What the clock does with a slot: 2: it was read, 1: it was new, 0: evict it. */
+/* 2: it was read, 1: it is new, 0: neither. */
+KVI_INLINE uint32_t kvi_mem_chance(const kvi_mem_shard *s, const kvi_mem_spot *spot)
+{
+    if (kvi_peek_u32(&spot->bucket->state) & KVI_MEM_STATE_READ(spot->slot)) return 2;
+    return kvi_mem_word(kvi_mem_at(s, kvi_mem_spot_ref(spot)), 0) & KVI_MEM_HEAD_NEW ? 1 : 0;
+}
+/* The clock comes by: the chance that an entry has, which it loses. */
 KVI_PRIVATE uint32_t kvi_mem_clock_slot(kvi_mem_shard *s, const kvi_mem_spot *spot)
 {
-    uint32_t state = kvi_peek_u32(&spot->bucket->state);
-    uint8_t *at;
-    uint32_t head;
-    if (state & KVI_MEM_STATE_READ(spot->slot)) { kvi_poke_u32(&spot->bucket->state, state & ~KVI_MEM_STATE_READ(spot->slot)); return 2; }
-    at = kvi_mem_at(s, kvi_mem_spot_ref(spot));
-    head = kvi_mem_word(at, 0);
-    if (!(head & KVI_MEM_HEAD_NEW)) return 0;
-    kvi_mem_word_set(at, 0, head & ~KVI_MEM_HEAD_NEW);
-    return 1;
+    uint32_t chance = kvi_mem_chance(s, spot);
+    uint8_t *at = kvi_mem_at(s, kvi_mem_spot_ref(spot));
+    if (chance == 2) kvi_poke_u32(&spot->bucket->state, kvi_peek_u32(&spot->bucket->state) & ~KVI_MEM_STATE_READ(spot->slot));
+    if (chance == 1) kvi_mem_word_set(at, 0, kvi_mem_word(at, 0) & ~KVI_MEM_HEAD_NEW);
+    return chance;
+}
+/* A slot for `hash` in a full segment that cannot grow: of the entries of its home bucket the one with the least chance goes. */
+KVI_PRIVATE bool kvi_mem_evict_home(kvi_mem_work *w, kvi_mem_spot *spot, uint64_t hash)
+{
+    kvi_mem_spot best;
+    uint32_t     best_chance = 3;
+    spot->bucket = spot->segment + (kvi_mem_home(hash) & spot->mask);
+    best = *spot;
+    for (spot->slot = 0; spot->slot < KVI_MEM_SLOTS; spot->slot++) {
+        uint32_t chance = kvi_mem_chance(w->s, spot);
+        if (chance >= best_chance) continue;
+        best_chance = chance;
+        best.slot = spot->slot;
+    }
+    spot->slot = best.slot;
+    return kvi_mem_evict_at(w, spot);
 }
 KVI_PRIVATE bool kvi_mem_evict(kvi_mem_work *w, const kvi_mem_spot *keep)
 {
@@ -1749,9 +1896,10 @@ KVI_INLINE void kvi_mem_copy_out(uint8_t *to, const uint8_t *from, size_t size)
     else for (size_t i = 0; i < size; i++) to[i] = from[i];
 #endif
 }
+KVI_NOINLINE kv_status kvi_mem_assign_grow(kv_buf *value, const void *data, size_t size) { return kv_buf_assign(value, kv_bytes(data, size)); }
 KVI_INLINE kv_status kvi_mem_assign(kv_buf *value, const void *data, size_t size)
 {
-    if (KVI_UNLIKELY(size > value->capacity)) return kv_buf_assign(value, kv_bytes(data, size));
+    if (KVI_UNLIKELY(size > value->capacity)) return kvi_mem_assign_grow(value, data, size);
     kvi_mem_copy_out((uint8_t *)value->data, (const uint8_t *)data, size);
     value->size = size;
     return KV_OK;
@@ -1869,29 +2017,64 @@ KVI_NOINLINE kv_status kvi_mem_get_counted(kv_mem *m, kv_slice key, uint64_t has
     kvi_mem_count_read(m, status != KV_NOT_FOUND);
     return status;
 }
-/* The way of most gets with one thread, in as few instructions as can be: the fewer they are, the more gets
-   the processor has under way at once, and waiting for memory is what a get does. */
+/* Up to 16 bytes, in registers: what an optimistic reader copies before it knows that it may keep it. */
+typedef struct kvi_mem_small { uint64_t first, last; } kvi_mem_small;
+
+#define KVI_MEM_SMALL 16u
+
+KVI_INLINE kvi_mem_small kvi_mem_small_load(const uint8_t *from, size_t size)
+{
+    kvi_mem_small v;
+    v.first = v.last = 0;
+#if KVI_TSAN
+    kvi_shared_out(&v, from, size);
+#else
+    if (KVI_LIKELY(size >= 8)) { memcpy(&v.first, from, 8); memcpy(&v.last, from + size - 8, 8); }
+    else for (size_t i = 0; i < size; i++) v.first |= (uint64_t)from[i] << 8 * i;
+#endif
+    return v;
+}
+KVI_INLINE void kvi_mem_small_store(uint8_t *to, kvi_mem_small v, size_t size)
+{
+#if KVI_TSAN
+    memcpy(to, &v, size);
+#else
+    if (KVI_LIKELY(size >= 8)) { memcpy(to, &v.first, 8); memcpy(to + size - 8, &v.last, 8); }
+    else for (size_t i = 0; i < size; i++) to[i] = (uint8_t)(v.first >> 8 * i);
+#endif
+}
+KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+{
+    const kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
+    kvi_mem_glance       g;
+    kvi_mem_seen         seen = kvi_mem_glance_at(m, s, key, hash, true, &g);
+    if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
+        size_t size = g.head >> 20;
+        if (KVI_LIKELY(size <= KVI_MEM_SMALL && size <= value->capacity)) {
+            kvi_mem_small small = kvi_mem_small_load(g.at + 4 + key.size, size);
+            if (KVI_LIKELY(kvi_mem_unchanged(s, g.sequence))) {
+                kvi_mem_small_store((uint8_t *)value->data, small, size);
+                value->size = size;
+                kvi_mem_count_read(m, true);
+                return KV_OK;
+            }
+        }
+    } else if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { kvi_mem_count_read(m, false); return KV_NOT_FOUND; }
+    return kvi_mem_get_shared(m, key, hash, value);
+}
+KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+{
+    kvi_mem_glance g;
+    kvi_mem_seen   seen = kvi_mem_glance_at(m, kvi_mem_shard_of(m, hash), key, hash, false, &g);
+    if (KVI_LIKELY(seen == KVI_MEM_SEEN)) { m->stripes->hits++; return kvi_mem_assign(value, g.at + 4 + key.size, g.head >> 20); }
+    if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { m->stripes->misses++; return KV_NOT_FOUND; }
+    return kvi_mem_get_counted(m, key, hash, value);
+}
 KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
-    kvi_mem_shard        *s = kvi_mem_shard_of(m, hash);
-    const kvi_mem_bucket *b;
-    uint32_t              match, head;
-    const uint8_t        *at;
-    kvi_mem_spot          spot;
-    if (!m->direct || KVI_UNLIKELY(s->reseeded != 0)) return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
-    spot = kvi_mem_spot_home(m, s, hash);
-    b = spot.bucket;
-    match = kvi_mem_match(b, kvi_mem_tag(hash));
-    if (KVI_LIKELY(match != 0)) {
-        at = kvi_mem_at(s, b->refs[kvi_lowest_bit32(match)]);
-        kvi_prefetch(at + KVI_MEM_LINE);
-        head = kvi_mem_word(at, 0);
-        if (KVI_LIKELY((head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) == key.size && !kvi_mem_head_long(head) && kvi_mem_same(at + 4, key.data, key.size))) {
-            m->stripes->hits++;
-            return kvi_mem_assign(value, at + 4 + key.size, head >> 20);
-        }
-    } else if (KVI_LIKELY(!(b->state & KVI_MEM_STATE_OVERFLOW))) { m->stripes->misses++; return KV_NOT_FOUND; }
-    return kvi_mem_get_counted(m, key, hash, value);
+    if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value);
+    if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value);
+    return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
 }
 
 /* The entry as a callback's slices: they point into the map (one thread), to a large value that is held, or
@@ -2097,14 +2280,31 @@ KVI_NOINLINE kv_status kvi_mem_slot_grow(kvi_mem_work *w, uint64_t *hash, kv_sli
     }
     if (kvi_mem_spot_free(spot, *hash, spot->mask)) return KV_OK;
     if (!m->limited || m->loading) return KV_ERR_NO_MEMORY;
-    spot->slot = 0;
-    return kvi_mem_evict_at(w, spot) ? KV_OK : KV_ERR_NO_MEMORY;    /* a full segment that cannot grow */
+    return kvi_mem_evict_home(w, spot, *hash) ? KV_OK : KV_ERR_NO_MEMORY;
 }
 KVI_INLINE kv_status kvi_mem_slot(kvi_mem_work *w, uint64_t *hash, kv_slice key, kvi_mem_spot *spot)
 {
     return KVI_LIKELY(kvi_mem_spot_free(spot, *hash, KVI_MEM_PROBE_MAX)) ? KV_OK : kvi_mem_slot_grow(w, hash, key, spot);
 }
 
+/* As kvi_shared_in, for sizes of which most are small. */
+KVI_INLINE void kvi_mem_copy_in(uint8_t *to, const void *from, size_t size)
+{
+    const uint8_t *p = (const uint8_t *)from;
+#if KVI_TSAN
+    kvi_shared_in(to, p, size);
+#elif KVI_MEM_LANES
+    if (KVI_LIKELY(size <= KVI_MEM_LANES_MAX)) {
+        size_t    rest = size > 64 ? size - 64 : 0, at = rest ? 64 : 0;
+        __mmask64 first = kvi_mem_low_bits(size), second = kvi_mem_low_bits(rest);
+        _mm512_mask_storeu_epi8(to, first, _mm512_maskz_loadu_epi8(first, p));
+        _mm512_mask_storeu_epi8(to + at, second, _mm512_maskz_loadu_epi8(second, p + at));
+    } else memcpy(to, p, size);
+#else
+    if (size >= 8 && size <= 16) { uint64_t a, b; memcpy(&a, p, 8); memcpy(&b, p + size - 8, 8); memcpy(to, &a, 8); memcpy(to + size - 8, &b, 8); }
+    else kvi_copy(to, p, size);
+#endif
+}
 KVI_INLINE void kvi_mem_record_write(const kvi_mem_shard *s, uint32_t ref, uint32_t head, kv_slice key, kv_slice value, const kvi_mem_large *large, uint64_t expiry)
 {
     uint8_t *at = kvi_mem_at(s, ref), *bytes = at + kvi_mem_head_key_at(head);
@@ -2324,6 +2524,96 @@ KVI_INLINE kv_status kvi_mem_write(kv_mem *m, kvi_mem_request *r, uint64_t hash)
     if (KVI_UNLIKELY(status == KV_ERR_NO_MEMORY) && m->limited) status = kvi_mem_write_again(&w, r, hash);
     return status;
 }
+
+/* ---- the short way: see kvi_mem_glance ----
+
+   1. look, with no lock: what there is to wait for is waited for outside of it     2. lock; if nothing
+   changed since, what was seen is so     3. do it, if it needs nothing but what is at hand; false: the long
+   way, nothing was done                                                                             */
+
+/* May a write of this map take it? */
+KVI_INLINE bool kvi_mem_short(const kv_mem *m) { return !KVI_SMALL && (m->direct | m->optimistic) && !m->busy && !kvi_mem_watched(m); }
+
+KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, kvi_mem_glance *g)
+{
+    kvi_mem_seen seen = m->optimistic ? kvi_mem_glance_at(m, s, key, hash, true, g) : kvi_mem_glance_at(m, s, key, hash, false, g);
+    if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return KVI_MEM_UNSEEN;
+    if (!m->optimistic) return seen;
+    kvi_mem_lock(m, s);
+    if (KVI_LIKELY(s->sequence == g->sequence)) return seen;
+    kvi_mem_unlock(m, s);
+    return KVI_MEM_UNSEEN;
+}
+/* The same size in granules: over the old value. Else the new entry, into its home bucket. */
+KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, kv_slice key, kv_slice value)
+{
+    uint32_t head = kvi_mem_head_make(key.size, value.size, false);
+    if (kvi_mem_head_granules(head, value.size) != kvi_mem_head_granules(g->head, g->head >> 20)) return false;
+    kvi_mem_begin(m, s);
+    if (head != g->head) {
+        kvi_mem_word_set(g->at, 0, head);
+        s->value_bytes += value.size;
+        s->value_bytes -= g->head >> 20;
+    }
+    kvi_mem_copy_in(g->at + 4 + key.size, value.data, value.size);
+    kvi_mem_end(m, s);
+    return true;
+}
+KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value)
+{
+    uint32_t head = kvi_mem_head_make(key.size, value.size, false), empty = kvi_mem_match(g->bucket, 0), ref, slot;
+    uint8_t *at;
+    if (KVI_UNLIKELY(!empty)) return false;
+    ref = kvi_mem_block_quick(s, kvi_mem_head_granules(head, value.size));
+    if (KVI_UNLIKELY(ref == KVI_MEM_NOWHERE)) return false;
+    at = kvi_mem_at(s, ref);
+    kvi_mem_word_set(at, 0, head);
+    kvi_mem_copy_in(at + 4, key.data, key.size);
+    kvi_mem_copy_in(at + 4 + key.size, value.data, value.size);
+    slot = kvi_lowest_bit32(empty);
+    kvi_mem_begin(m, s);
+    kvi_poke_u32(&g->bucket->refs[slot], ref);
+    kvi_poke_u8(&g->bucket->tags[slot], kvi_mem_tag(hash));
+    kvi_mem_end(m, s);
+    kvi_poke_size(&s->count, s->count + 1);
+    s->key_bytes += key.size;
+    s->value_bytes += value.size;
+    return true;
+}
+KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash)
+{
+    kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
+    kvi_mem_glance g;
+    kvi_mem_seen   seen;
+    bool           done;
+    if (!kvi_mem_short(m) || value.size >= KVI_MEM_HEAD_LONG) return false;
+    seen = kvi_mem_glance_locked(m, s, key, hash, &g);
+    if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
+    done = seen == KVI_MEM_SEEN ? kvi_mem_set_here(m, s, &g, key, value) : kvi_mem_set_new(m, s, &g, hash, key, value);
+    kvi_mem_unlock(m, s);
+    return done;
+}
+KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash)
+{
+    kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
+    kvi_mem_glance g;
+    kvi_mem_seen   seen;
+    if (!kvi_mem_short(m)) return false;
+    seen = kvi_mem_glance_locked(m, s, key, hash, &g);
+    if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
+    if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
+        kvi_mem_begin(m, s);
+        kvi_poke_u8(&g.bucket->tags[g.slot], 0);
+        kvi_mem_end(m, s);
+        kvi_poke_size(&s->count, s->count - 1);
+        s->key_bytes -= key.size;
+        s->value_bytes -= g.head >> 20;
+        kvi_mem_block_free(m, s, g.bucket->refs[g.slot], kvi_mem_head_granules(g.head, g.head >> 20));
+    }
+    kvi_mem_unlock(m, s);
+    return true;
+}
+
 KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
 {
     kv_status status;
@@ -3207,7 +3497,12 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     m->now_ms = o.now_ms;
     m->now_user = o.now_user;
     m->seed = o.seed;
-    if (!m->seed) (void)kvi_random_u64(&m->seed, m);
+    if (!m->seed) {
+        (void)kvi_random_u64(&m->seed, m);
+#if KVI_MEM_LANES
+        kvi_mem_secrets(m);
+#endif
+    }
     m->limit = o.memory_limit_bytes && o.memory_limit_bytes < SIZE_MAX ? (size_t)o.memory_limit_bytes : SIZE_MAX;
     m->concurrent = !o.single_thread;
     m->limited = o.memory_limit_bytes != 0;
@@ -3231,10 +3526,11 @@ KVI_MEM_DEFINE kv_store *kv_mem_store(kv_mem *m) { return m ? &m->store : NULL; 
 
 /* ---- reading ---- */
 
+KVI_NOINLINE kv_status kvi_mem_no_key(kv_mem *m, kv_slice key) { return kvi_error_set(&m->error, kv_check_key(key), NULL); }
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_buf *value)
 {
     if (!m || !value) return KV_ERR_INVALID;
-    if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_error_set(&m->error, kv_check_key(key), NULL);
+    if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_mem_no_key(m, key);
     return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value);
 }
 KVI_MEM_DEFINE kv_status kv_mem_exists(kv_mem *m, kv_slice key)
@@ -3304,15 +3600,29 @@ KVI_MEM_DEFINE kv_status kv_mem_scan(kv_mem *m, const kv_range *range, kv_visit_
 
 /* ---- writing ---- */
 
-KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_slice value) { return kv_mem_set_ttl(m, key, value, 0); }
-KVI_MEM_DEFINE kv_status kv_mem_set_ttl(kv_mem *m, kv_slice key, kv_slice value, uint64_t ttl_ms)
+KVI_NOINLINE kv_status kvi_mem_set_long(kv_mem *m, kv_slice key, kv_slice value, uint64_t ttl_ms)
 {
     kvi_mem_request r;
-    if (!m) return KV_ERR_INVALID;
     kvi_mem_request_new(&r, KVI_MEM_SET, key);
     r.value = value;
     r.ttl_ms = ttl_ms;
     return kvi_mem_write_checked(m, &r);
+}
+KVI_NOINLINE kv_status kvi_mem_remove_long(kv_mem *m, kv_slice key)
+{
+    kvi_mem_request r;
+    kvi_mem_request_new(&r, KVI_MEM_REMOVE, key);
+    return kvi_mem_write_checked(m, &r);
+}
+KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_slice value)
+{
+    if (!m) return KV_ERR_INVALID;
+    if (KVI_LIKELY(kvi_mem_is_key(key) && (value.data || !value.size)) && kvi_mem_set_short(m, key, value, kvi_mem_hash(m, key))) return KV_OK;
+    return kvi_mem_set_long(m, key, value, 0);
+}
+KVI_MEM_DEFINE kv_status kv_mem_set_ttl(kv_mem *m, kv_slice key, kv_slice value, uint64_t ttl_ms)
+{
+    return m ? kvi_mem_set_long(m, key, value, ttl_ms) : KV_ERR_INVALID;
 }
 KVI_MEM_DEFINE kv_status kv_mem_insert(kv_mem *m, kv_slice key, kv_slice value)
 {
@@ -3322,12 +3632,11 @@ KVI_MEM_DEFINE kv_status kv_mem_insert(kv_mem *m, kv_slice key, kv_slice value)
     r.value = value;
     return kvi_mem_write_checked(m, &r);
 }
-KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
+KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
 {
-    kvi_mem_request r;
     if (!m) return KV_ERR_INVALID;
-    kvi_mem_request_new(&r, KVI_MEM_REMOVE, key);
-    return kvi_mem_write_checked(m, &r);
+    if (KVI_LIKELY(kvi_mem_is_key(key)) && kvi_mem_remove_short(m, key, kvi_mem_hash(m, key))) return KV_OK;
+    return kvi_mem_remove_long(m, key);
 }
 KVI_MEM_DEFINE kv_status kv_mem_compare_and_set(kv_mem *m, kv_slice key, kv_slice expected, kv_slice value)
 {

@@ -259,6 +259,9 @@ static void run(const setup *s)
     o.now_user = &t;
     o.seed = s->capacity + 1;
     if (!CHECK_OK(kv_mem_open(&o, &m))) return;
+#if KVI_MEM_LANES
+    if (test_one_in(&r, 2)) kvi_mem_secrets(m);             /* the hash of maps that were given no seed */
+#endif
     for (size_t i = 0; i < operations && !test_failed_checks; i++) {
         kv_slice k = test_key(s->keys, test_below(&r, s->key_count), key);
         switch (test_below(&r, 2000)) {

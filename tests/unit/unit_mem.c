@@ -17,7 +17,7 @@ static kv_mem_options options(bool single_thread)
     memset(&o, 0, sizeof o);
     o.single_thread = single_thread;
     o.now_ms = now_ms;
-    o.seed = test_seed_value;
+    o.seed = single_thread ? 0 : test_seed_value;           /* the two hashes */
     clock_ms = 1000;
     return o;
 }
@@ -437,7 +437,7 @@ TEST(mem_limit, stays_within_and_keeps_what_is_used)
         CHECK(memory.peak_bytes <= (1 << 20) + 4096);       /* and what was on its way */
         for (uint64_t i = 0; i < 100; i++) hot += kv_mem_exists(m, number_key(i, key)) == KV_OK;
         for (uint64_t i = 59000; i < 60000; i++) recent += kv_mem_exists(m, number_key(i, key)) == KV_OK;
-        if (!CHECK(hot >= 75)) printf("%d of 100 hot entries are left (one thread: %d)\n", (int)hot, mode);
+        if (!CHECK(hot >= 98))              /* each is read once in 17 writes, and the clock takes hundreds for a lap */ printf("%d of 100 hot entries are left (one thread: %d)\n", (int)hot, mode);
         CHECK(recent >= 900);
         CHECK_OK(kv_mem_stats(m, &stats));
         CHECK(stats.memory_bytes <= 1 << 20);
@@ -656,6 +656,56 @@ TEST(mem_flood, keys_that_collide_are_hashed_anew)
     for (uint64_t i = 0; i < count; i++) check_value(m, number_key(numbers[i], key), kv_bytes(&numbers[i], sizeof n));
     for (uint64_t i = 0; i < count; i += 2) CHECK_OK(kv_mem_delete(m, number_key(numbers[i], key)));
     CHECK_EQ(kv_mem_count(m), 300);
+    kv_mem_close(m);
+}
+/* The hash of maps that were given no seed: the same for the same bytes wherever they lie, another for any
+   other bytes or size, and even in each of the bits that the table takes, also for keys that count up. */
+TEST(mem_hash, follows_the_bytes)
+{
+    kv_mem  *m;
+    test_rng r = test_rng_new();
+    if (!CHECK_OK(kv_mem_open(NULL, &m))) return;
+    for (size_t size = 0; size <= 200; size++) {
+        uint8_t *a = (uint8_t *)malloc(size + 1), *b = (uint8_t *)malloc(size + 9) + 8;     /* a[size] is not the key's */
+        uint64_t hash;
+        for (size_t i = 0; i < size; i++) a[i] = b[i] = (uint8_t)test_below(&r, 256);
+        a[size] = 0;
+        hash = kvi_mem_hash(m, kv_bytes(a, size));
+        CHECK(kvi_mem_hash(m, kv_bytes(b, size)) == hash);
+        CHECK(kvi_mem_hash(m, kv_bytes(a, size + 1)) != hash);
+        CHECK(kvi_mem_same(a, b, size));
+        for (size_t i = 0; i < size; i++) {
+            b[i] ^= (uint8_t)(1 << test_below(&r, 8));
+            CHECK(kvi_mem_hash(m, kv_bytes(b, size)) != hash);
+            CHECK(!kvi_mem_same(a, b, size));
+            b[i] = a[i];
+        }
+        free(a);
+        free(b - 8);
+    }
+    kv_mem_close(m);
+}
+TEST(mem_hash, is_even)
+{
+    enum { KEYS = 1 << 16 };
+    static const size_t sizes[4] = { 4, 8, 64, 100 };
+    kv_mem *m;
+    if (!CHECK_OK(kv_mem_open(NULL, &m))) return;
+    for (size_t k = 0; k < 8; k++) {
+        uint32_t tags[256] = { 0 }, homes[64] = { 0 }, tops[64] = { 0 };
+        for (uint32_t i = 0; i < KEYS; i++) {
+            uint8_t  key[100] = { 0 };
+            uint64_t hash;
+            kvi_store_le32(key + (k & 1 ? sizes[k / 2] - 4 : 0), i);
+            hash = kvi_mem_hash(m, kv_bytes(key, sizes[k / 2]));
+            tags[hash & 255]++;
+            homes[hash >> 8 & 63]++;
+            tops[hash >> 58]++;
+        }
+        for (size_t i = 0; i < 256; i++) CHECK(tags[i] > KEYS / 256 / 2 && tags[i] < KEYS / 256 * 2);
+        for (size_t i = 0; i < 64; i++) CHECK(homes[i] > KEYS / 64 * 3 / 4 && homes[i] < KEYS / 64 * 5 / 4);
+        for (size_t i = 0; i < 64; i++) CHECK(tops[i] > KEYS / 64 * 3 / 4 && tops[i] < KEYS / 64 * 5 / 4);
+    }
     kv_mem_close(m);
 }
 TEST(mem_flood, seeds_differ)
