@@ -13,8 +13,8 @@
        kv_art_close(map);
 
    CONTENTS   docs: options, the tree, guarantees, memory, threads, limits
-              code: >>public >>config >>structs >>memory >>guard >>inner >>leaf >>build >>find
-                    >>write >>split >>delete >>walk >>scan >>cursor >>check >>api
+              code: >>public >>config >>structs >>memory >>guard >>inner >>hops >>leaf >>build
+                    >>find >>write >>split >>delete >>walk >>scan >>cursor >>check >>api
 
    OPTIONS    (all of them; zero is the default)
        allocator      where all memory comes from. Default: malloc
@@ -247,6 +247,8 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_SLACK        64u        /* bytes behind the last block that may be read */
 #define KVI_ART_FRAMES       32u        /* inner nodes that a walk remembers above it */
 #define KVI_ART_BATCH        16u        /* lookups in flight */
+#define KVI_ART_HOPS         (!KVI_SMALL)   /* are there shortcuts past the upper nodes? */
+#define KVI_ART_HOPS_MIN     64u        /* slots of their smallest table */
 #define KVI_ART_PINS         64u        /* readers and writers at once without crowding */
 #define KVI_ART_RETIRED_MIN  64u        /* blocks that are retired before somebody looks whether they can be freed */
 #define KVI_ART_REPIN        64u        /* leaves that a concurrent scan visits under one pin */
@@ -257,12 +259,13 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
    A reference (uint32_t) names a block: bits 19 to 31 its chunk (never 0), bits 1 to 18 its first
    granule in there, bit 0 whether it is a leaf. 0 is no block.
 
-   Inner node:  lock | kind | capacity / 2 | twin | count 2 | prefix size 2 | index 256, kind 3 only |
-                keys, one byte an edge, ascending | references, 4 bytes an edge | prefix
+   Inner node:  lock | kind | capacity / 2 | marks | count 2 | prefix size 2 | index 256, kind 3 only |
+                keys, one byte an edge, ascending | references, 4 bytes an edge | prefix | way, see >>hops
    Edges lie in order. An edge to an inner node stands for its key byte, which is not repeated below.
    An edge to a leaf stands for the bytes from its key up to the next edge's key, and the leaf's tails
    begin with that byte. Edge 0, where it is a leaf with key 0, also has the key that ends here. (If an
-   edge to an inner node with key 0 follows that, there are two keys of 0: the node is a "twin".)
+   edge to an inner node with key 0 follows that, there are two keys of 0: the node is marked as a
+   "twin".)
    Invariant N1: keys ascend strictly, but for a twin's first two.
              N2: index[b] + twin is the last edge whose key is <= b (or 0 + twin where none is).
              N3: an inner node has two edges or more, unless memory ran out when it was to disappear.
@@ -289,7 +292,7 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 
 typedef struct kvi_art_inner {
     uint8_t  lock;                  /* 0 free, 1 locked, 2 replaced: nobody reaches it any more */
-    uint8_t  kind, pairs, twin;     /* pairs: capacity / 2 */
+    uint8_t  kind, pairs, marks;    /* pairs: capacity / 2; marks: 1 a twin, 2 and 4 it has a way of 16 or 32 bytes */
     uint16_t count, prefix_size;
 } kvi_art_inner;
 
@@ -301,6 +304,8 @@ enum { KVI_ART_UNLOCKED = 0, KVI_ART_LOCKED = 1, KVI_ART_REPLACED = 2 };
 /* The start of a chunk; then its map of free blocks, one bit a granule, then the granules. */
 typedef struct kvi_art_chunk { size_t bytes; uint32_t granules, pool; uint8_t *map; } kvi_art_chunk;
 typedef struct kvi_art_room { uint8_t *base; kvi_art_chunk *chunk; } kvi_art_room;      /* by chunk number */
+/* The table of shortcuts: this head, and mask + 1 slots. A grown one replaces it as with rooms. */
+typedef struct kvi_art_hops { struct kvi_art_hops *older; size_t mask; } kvi_art_hops;
 /* The table of rooms is an array behind this head. A grown one replaces it, and keeps it until the
    map is cleared if others may be reading it. */
 typedef struct kvi_art_rooms { struct kvi_art_rooms *older; size_t capacity; } kvi_art_rooms;
@@ -332,6 +337,7 @@ typedef struct kvi_art_retired { size_t epoch; uint32_t ref, was; } kvi_art_reti
 struct kv_art {
     kv_store     store;             /* first: kv_art_store is a cast */
     kvi_pointer  rooms;             /* kvi_art_room by chunk number */
+    kvi_pointer  hops;              /* shortcuts (kvi_art_hops), or NULL */
     uint32_t     root;              /* a reference, or 0: empty */
     uint8_t      root_lock;
     bool         concurrent;
@@ -339,7 +345,7 @@ struct kv_art {
     size_t       count, key_bytes, value_bytes;     /* modulo; concurrent: what is not in the pins */
     kv_allocator allocator;
     /* memory; concurrent: under memory_lock */
-    uint32_t     memory_lock, room_next;
+    uint32_t     memory_lock, room_next, hop_count;
     size_t       memory_bytes;
     kvi_art_pool pools[KVI_ART_POOLS];
     kvi_art_own *own_values;
@@ -669,9 +675,12 @@ KVI_PRIVATE void kvi_art_tally(kv_art *a, kvi_art_pin *pin, size_t entries, size
 KVI_ART_INLINE void kvi_art_memory_lock(kv_art *a) { if (kvi_art_shared(a)) kvi_spin_lock(&a->memory_lock); }
 KVI_ART_INLINE void kvi_art_memory_unlock(kv_art *a) { if (kvi_art_shared(a)) kvi_spin_unlock(&a->memory_lock); }
 
+/* How many bytes of keys a node's way spells, and its size: a byte with the node's depth, then they. */
+KVI_ART_INLINE uint32_t kvi_art_way_size(const kvi_art_inner *n) { return n->marks & 4 ? 32 : n->marks & 2 ? 16 : 0; }
+KVI_ART_INLINE uint32_t kvi_art_way_bytes(const kvi_art_inner *n) { return n->marks & 6 ? kvi_art_way_size(n) + 1 : 0; }
 KVI_ART_INLINE size_t kvi_art_inner_bytes(const kvi_art_inner *n)
 {
-    return sizeof *n + (n->kind == 3 ? 256u : 0u) + (n->pairs * 2u + 2u) / 4 * 4 + (size_t)n->pairs * 8u + n->prefix_size;
+    return sizeof *n + (n->kind == 3 ? 256u : 0u) + (n->pairs * 2u + 2u) / 4 * 4 + (size_t)n->pairs * 8u + n->prefix_size + kvi_art_way_bytes(n);
 }
 KVI_ART_INLINE uint32_t kvi_art_leaf_granules(const uint8_t *leaf) { uint16_t g; memcpy(&g, leaf + 2, 2); return g; }
 
@@ -826,6 +835,7 @@ KVI_ART_INLINE uint8_t *kvi_art_index(const kvi_art_inner *n) { return (uint8_t 
 KVI_ART_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (n->kind == 3 ? 256 : 0); }
 KVI_ART_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + (n->pairs * 2u + 2u) / 4 * 4); }
 KVI_ART_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 2u * n->pairs); }
+KVI_ART_INLINE uint8_t *kvi_art_way(const kvi_art_inner *n) { return kvi_art_prefix(n) + n->prefix_size; }
 
 /* Bit i: p[i] <= most, for i < count <= 16. Only the first `count` bytes can be other threads' concern,
    but a vector reads all 16; ThreadSanitizer would object. */
@@ -851,7 +861,7 @@ KVI_ART_INLINE uint32_t kvi_art_edge(const kvi_art_inner *n, uint8_t byte)
     }
     keys = kvi_art_keys(n);
     if (n->kind == 3) {
-        edge = (uint32_t)kvi_art_index(n)[byte] + n->twin;
+        edge = (uint32_t)kvi_art_index(n)[byte] + (n->marks & 1u);
         return edge < n->count && keys[edge] <= byte ? edge : KVI_ART_NO_EDGE;
     }
     for (edge = 0; edge < n->count; edge += 16) {
@@ -868,17 +878,17 @@ KVI_PRIVATE void kvi_art_inner_index(kvi_art_inner *n)
     const uint8_t *keys = kvi_art_keys(n);
     uint8_t       *index = kvi_art_index(n);
     uint32_t       edge;
-    n->twin = n->count > 1 && keys[1] == 0;
+    n->marks = (uint8_t)((n->marks & ~1) | (n->count > 1 && keys[1] == 0));
     if (n->kind != 3) return;
-    edge = n->twin;
+    edge = n->marks & 1u;
     for (uint32_t byte = 0; byte < 256; byte++) {
         while (edge + 1 < n->count && keys[edge + 1] <= byte) edge++;
-        index[byte] = (uint8_t)(edge - n->twin);
+        index[byte] = (uint8_t)(edge - (n->marks & 1u));
     }
 }
 
-/* A node without edges, for `capacity` of them or some more. 0: no memory. */
-KVI_PRIVATE uint32_t kvi_art_new_inner(kv_art *a, uint32_t capacity, uint32_t prefix_size)
+/* A node without edges, for `capacity` of them or some more, below `depth` bytes. 0: no memory. */
+KVI_PRIVATE uint32_t kvi_art_new_inner(kv_art *a, uint32_t capacity, uint32_t depth, uint32_t prefix_size)
 {
     uint32_t       kind, ref;
     kvi_art_inner  head, *n;
@@ -890,6 +900,7 @@ KVI_PRIVATE uint32_t kvi_art_new_inner(kv_art *a, uint32_t capacity, uint32_t pr
     head.kind = (uint8_t)kind;
     head.pairs = (uint8_t)(capacity / 2);
     head.prefix_size = (uint16_t)prefix_size;
+    if (KVI_ART_HOPS) head.marks = (uint8_t)((depth <= 16 && depth + prefix_size >= 16 ? 2 : 0) | (depth <= 32 && depth + prefix_size >= 32 ? 4 : 0));
     ref = kvi_art_alloc(a, KVI_ART_INNER_POOL, kvi_art_inner_bytes(&head));
     if (!ref) return 0;
     n = kvi_art_inner_at(a, ref);
@@ -924,6 +935,114 @@ KVI_PRIVATE void kvi_art_copy_edges(kvi_art_inner *to, const kvi_art_inner *from
     memcpy(kvi_art_keys(to), kvi_art_keys(from), from->count);
     memcpy(kvi_art_refs(to), kvi_art_refs(from), from->count * 4u);
     kvi_art_inner_index(to);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>hops   shortcuts past the upper nodes
+
+   All keys that begin with the same L bytes go through the one node that covers place L: whose depth
+   is L or less, and whose edges part at byte L or behind it. For L = 16 and L = 32 a table leads from
+   a hash of those bytes to that node, so that a search begins a few nodes above its leaf. A node that
+   covers such a place carries its way, the first L bytes of all keys below it, and its depth: a slot
+   is believed where the way is the key's. A node that lost its slot to another is reached from above.
+   Invariant H1: a slot refers to a node that can be reached from the root, or did so a moment ago: it
+                 is emptied before its node is cut off, and the slots change under the memory lock.
+             H2: the node at a place never changes its way, for what is above it spells the same bytes
+                 as long as it lives.                                                               */
+
+KVI_ART_INLINE uint64_t kvi_art_hash16(const uint8_t *key)
+{
+    return kvi_load_le64(key) * UINT64_C(0x9E3779B97F4A7C15) + kvi_load_le64(key + 8) * UINT64_C(0xC2B2AE3D27D4EB4F);
+}
+KVI_ART_INLINE uint64_t kvi_art_hash32(const uint8_t *key)
+{
+    return kvi_art_hash16(key) + kvi_load_le64(key + 16) * UINT64_C(0xBF58476D1CE4E5B9) + kvi_load_le64(key + 24) * UINT64_C(0x94D049BB133111EB) + 1;
+}
+KVI_ART_INLINE uint32_t *kvi_art_hop_slot(const kvi_art_hops *t, uint64_t hash)
+{
+    return (uint32_t *)(uintptr_t)(t + 1) + ((size_t)((hash ^ hash >> 32) * UINT64_C(0xD6E8FEB86659FD93) >> 40) & t->mask);
+}
+/* The node to begin at and the bytes above it: a shortcut for the key, or the root. */
+KVI_ART_INLINE uint32_t kvi_art_hop(const kv_art *a, const uint8_t *key, uint32_t size, uint32_t *depth)
+{
+    const kvi_art_hops *t = KVI_ART_HOPS ? (const kvi_art_hops *)kvi_load_ptr(&a->hops) : NULL;
+    uint32_t            ref;
+    if (t && size >= 16) {
+        if (size >= 32 && (ref = kvi_load_u32(kvi_art_hop_slot(t, kvi_art_hash32(key)))) != 0) {
+            const uint8_t *way = kvi_art_way(kvi_art_inner_at(a, ref));
+            if (kvi_art_inner_at(a, ref)->marks & 4 && memcmp(way + 1, key, 32) == 0) { *depth = way[0]; return ref; }
+        }
+        if ((ref = kvi_load_u32(kvi_art_hop_slot(t, kvi_art_hash16(key)))) != 0) {
+            const uint8_t *way = kvi_art_way(kvi_art_inner_at(a, ref));
+            if (kvi_art_inner_at(a, ref)->marks & 2 && memcmp(way + 1, key, 16) == 0) { *depth = way[0]; return ref; }
+        }
+    }
+    *depth = 0;
+    return kvi_load_u32(&a->root);
+}
+
+/* Write a new node's way: the key's bytes above its edge, the edge's byte, and its own prefix. */
+KVI_PRIVATE void kvi_art_set_way(kvi_art_inner *n, const uint8_t *key, uint32_t depth, uint8_t edge)
+{
+    uint32_t size = kvi_art_way_size(n);
+    uint8_t *way = kvi_art_way(n);
+    if (!size) return;
+    *way++ = (uint8_t)depth;
+    if (depth) { kvi_copy(way, key, depth - 1); way[depth - 1] = edge; }
+    kvi_copy(way + depth, kvi_art_prefix(n), size - depth);
+}
+/* Every slot that the node has: its number of 16 or of 32 bytes, or NULL. */
+KVI_PRIVATE uint32_t *kvi_art_hop_of(const kvi_art_hops *t, const kvi_art_inner *n, uint32_t mark)
+{
+    if (!(n->marks & mark)) return NULL;
+    return kvi_art_hop_slot(t, mark == 4 ? kvi_art_hash32(kvi_art_way(n) + 1) : kvi_art_hash16(kvi_art_way(n) + 1));
+}
+/* Make the table larger when its slots get crowded. Where there is no memory it stays as it is. */
+KVI_PRIVATE void kvi_art_hops_grow(kv_art *a)
+{
+    kvi_art_hops *old = (kvi_art_hops *)a->hops, *t;
+    size_t        slots = old ? old->mask + 1 : 0, wanted = old ? slots * 2 : KVI_ART_HOPS_MIN;
+    if (a->hop_count * 4 <= slots) return;
+    t = (kvi_art_hops *)kvi_art_get_memory(a, sizeof *t + wanted * 4);
+    if (!t) return;
+    memset(t + 1, 0, wanted * 4);
+    t->mask = wanted - 1;
+    t->older = kvi_art_shared(a) ? old : NULL;
+    for (size_t i = 0; i < slots; i++) {
+        uint32_t             ref = ((uint32_t *)(old + 1))[i];
+        const kvi_art_inner *n = ref ? kvi_art_inner_at(a, ref) : NULL;
+        for (uint32_t mark = 2; n && mark <= 4; mark += 2)
+            if (kvi_art_hop_of(old, n, mark) == (uint32_t *)(old + 1) + i) *kvi_art_hop_of(t, n, mark) = ref;
+    }
+    kvi_store_ptr(&a->hops, t);
+    if (old && !kvi_art_shared(a)) kvi_art_put_memory(a, old, sizeof *old + slots * 4);
+}
+/* The node was put where it can be reached, and nobody else can cut it off yet. */
+KVI_PRIVATE void kvi_art_hop_in(kv_art *a, uint32_t ref)
+{
+    const kvi_art_inner *n = kvi_art_inner_at(a, ref);
+    if (!KVI_ART_HOPS || ref & 1 || !(n->marks & 6)) return;
+    kvi_art_memory_lock(a);
+    a->hop_count++;
+    kvi_art_hops_grow(a);
+    for (uint32_t mark = 2; a->hops && mark <= 4; mark += 2) {
+        uint32_t *slot = kvi_art_hop_of((kvi_art_hops *)a->hops, n, mark);
+        if (slot) kvi_store_u32(slot, ref);
+    }
+    kvi_art_memory_unlock(a);
+}
+/* The node is about to be cut off. */
+KVI_PRIVATE void kvi_art_hop_out(kv_art *a, uint32_t ref)
+{
+    const kvi_art_inner *n = kvi_art_inner_at(a, ref);
+    if (!KVI_ART_HOPS || !(n->marks & 6)) return;
+    kvi_art_memory_lock(a);
+    a->hop_count--;
+    for (uint32_t mark = 2; a->hops && mark <= 4; mark += 2) {
+        uint32_t *slot = kvi_art_hop_of((kvi_art_hops *)a->hops, n, mark);
+        if (slot && kvi_peek_u32(slot) == ref) kvi_store_u32(slot, 0);
+    }
+    kvi_art_memory_unlock(a);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -1487,9 +1606,8 @@ KVI_ART_INLINE void kvi_art_fetch(const uint8_t *block)
 /* The leaf where `key` is or would be, or NULL. */
 KVI_ART_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32_t *depth)
 {
-    uint32_t       ref = kvi_load_u32(&a->root);
+    uint32_t       ref = kvi_art_hop(a, (const uint8_t *)key.data, (uint32_t)key.size, depth);
     const uint8_t *block;
-    *depth = 0;
     while (ref && !(ref & 1)) ref = kvi_art_step(a, ref, (const uint8_t *)key.data, (uint32_t)key.size, depth);
     if (!ref) return NULL;
     block = kvi_art_at(a, ref);
@@ -1527,29 +1645,26 @@ KVI_ART_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
 
 typedef struct kvi_art_path {
     kvi_art_inner *above, *parent;      /* in whom the slots are; NULL: the root's slot */
-    uint32_t      *above_slot, *slot;   /* slot: NULL where the parent has no edge for the key */
+    uint32_t      *above_slot, *slot;   /* slot: NULL where the parent has no edge for the key; above_slot: NULL where a hop led to the parent */
     uint32_t       parent_ref, ref;     /* what they hold */
     uint32_t       edge;                /* the slot's number; where it is NULL, the last edge before the key, or none */
     uint32_t       depth;               /* bytes of the key above the edge's tails */
     uint32_t       matched;             /* bytes of the parent's prefix that match; fewer than all: the way ends here, at depth */
 } kvi_art_path;
 
-KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p)
+KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p, bool hop)
 {
     const uint8_t *bytes = (const uint8_t *)key.data;
-    uint32_t       size = (uint32_t)key.size, depth = 0, parent_ref = 0, edge = 0, ref;
+    uint32_t       size = (uint32_t)key.size, depth = 0, parent_ref = 0, edge = 0, ref = hop ? kvi_art_hop(a, bytes, size, &depth) : kvi_load_u32(&a->root);
     kvi_art_inner *above = NULL, *parent = NULL;
-    uint32_t      *above_slot = NULL, *slot = &a->root;
+    uint32_t      *above_slot = NULL, *slot = depth ? NULL : &a->root;
     p->matched = 0;
-    for (;;) {
+    for (; ref && !(ref & 1); ref = kvi_load_u32(slot)) {       /* down, until there is no edge (slot NULL), or a leaf */
         uint8_t byte;
-        ref = kvi_load_u32(slot);
-        if (!ref || ref & 1) break;
         above = parent;
         above_slot = slot;
         parent_ref = ref;
         parent = kvi_art_inner_at(a, ref);
-        ref = 0;
         slot = NULL;
         p->matched = parent->prefix_size;
         if (!kvi_art_prefix_is(parent, bytes + depth, size - depth)) {
@@ -1577,7 +1692,7 @@ KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p)
     p->above_slot = above_slot;
     p->slot = slot;
     p->parent_ref = parent_ref;
-    p->ref = ref;
+    p->ref = slot ? ref : 0;
     p->edge = edge;
     p->depth = depth;
 }
@@ -1605,14 +1720,16 @@ KVI_PRIVATE void kvi_art_let_go(kv_art *a, const kvi_art_path *p, bool shape)
     kvi_art_unlock(a, p->parent);
 }
 
+/* The bytes of the key above the parent's prefix. */
+KVI_ART_INLINE uint32_t kvi_art_depth_of(const kvi_art_path *p) { return p->depth - (p->matched == p->parent->prefix_size ? p->matched : 0); }
 /* The parent, for changes, with room for `more` edges: itself, or a copy. 0: no memory. */
 KVI_PRIVATE uint32_t kvi_art_edit(kv_art *a, const kvi_art_path *p, uint32_t more)
 {
     uint32_t ref;
     if (!kvi_art_shared(a) && p->parent->count + more <= 2u * p->parent->pairs) return p->parent_ref;
-    ref = kvi_art_new_inner(a, p->parent->count + more, p->parent->prefix_size);
+    ref = kvi_art_new_inner(a, p->parent->count + more, kvi_art_depth_of(p), p->parent->prefix_size);
     if (!ref) return 0;
-    kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, ref)), kvi_art_prefix(p->parent), p->parent->prefix_size);
+    kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, ref)), kvi_art_prefix(p->parent), p->parent->prefix_size + (size_t)kvi_art_way_bytes(p->parent));
     kvi_art_copy_edges(kvi_art_inner_at(a, ref), p->parent);
     return ref;
 }
@@ -1620,7 +1737,9 @@ KVI_PRIVATE uint32_t kvi_art_edit(kv_art *a, const kvi_art_path *p, uint32_t mor
 KVI_PRIVATE void kvi_art_replace_parent(kv_art *a, const kvi_art_path *p, uint32_t ref)
 {
     if (ref == p->parent_ref) return;
+    kvi_art_hop_out(a, p->parent_ref);
     kvi_store_u32(p->above_slot, ref);
+    kvi_art_hop_in(a, ref);
     kvi_art_retire(a, p->parent_ref, KVI_ART_WAS_INNER);
 }
 /* Unlock after the parent was replaced (or, if it is still there, as kvi_art_let_go). */
@@ -1676,14 +1795,14 @@ KVI_PRIVATE uint32_t kvi_art_leaf_of_one(kv_art *a, kv_slice key, uint32_t depth
 KVI_PRIVATE kv_status kvi_art_put_in_prefix(kv_art *a, kv_slice key, const kvi_art_stored *v, const kvi_art_path *p)
 {
     const kvi_art_inner *n = p->parent;
-    const uint8_t       *prefix = kvi_art_prefix(n);
+    const uint8_t       *prefix = kvi_art_prefix(n), *bytes = (const uint8_t *)key.data;
     uint32_t             depth = p->depth + p->matched, top, bottom, leaf;
     uint8_t              byte = prefix[p->matched];
-    bool                 first = depth == key.size || ((const uint8_t *)key.data)[depth] < byte;
+    bool                 first = depth == key.size || bytes[depth] < byte;
     if (!kvi_art_hold(a, p, true)) return KVI_ART_RETRY;
     leaf = kvi_art_leaf_of_one(a, key, depth, v);
-    bottom = leaf ? kvi_art_new_inner(a, n->count, n->prefix_size - p->matched - 1) : 0;
-    top = bottom ? kvi_art_new_inner(a, 2, p->matched) : 0;
+    bottom = leaf ? kvi_art_new_inner(a, n->count, depth + 1, n->prefix_size - p->matched - 1) : 0;
+    top = bottom ? kvi_art_new_inner(a, 2, p->depth, p->matched) : 0;
     if (!top) {
         kvi_art_drop(a, bottom, KVI_ART_WAS_INNER);
         kvi_art_drop(a, leaf, KVI_ART_WAS_LEAF);
@@ -1692,10 +1811,13 @@ KVI_PRIVATE kv_status kvi_art_put_in_prefix(kv_art *a, kv_slice key, const kvi_a
     }
     kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, bottom)), prefix + p->matched + 1, n->prefix_size - p->matched - 1);
     kvi_art_copy_edges(kvi_art_inner_at(a, bottom), n);
+    kvi_art_set_way(kvi_art_inner_at(a, bottom), bytes, depth + 1, byte);
     kvi_copy(kvi_art_prefix(kvi_art_inner_at(a, top)), prefix, p->matched);
+    kvi_art_set_way(kvi_art_inner_at(a, top), bytes, p->depth, p->depth ? bytes[p->depth - 1] : 0);
     kvi_art_insert_edge(kvi_art_inner_at(a, top), 0, byte, bottom);
     kvi_art_insert_edge(kvi_art_inner_at(a, top), first ? 0 : 1, first ? 0 : (uint8_t)(byte + 1), leaf);
     kvi_art_replace_parent(a, p, top);
+    kvi_art_hop_in(a, bottom);
     kvi_art_let_go_replaced(a, p, top);
     return KV_OK;
 }
@@ -1798,7 +1920,7 @@ KVI_PRIVATE uint32_t kvi_art_boundary(const kvi_art_item *items, uint32_t count,
     return best;
 }
 
-KVI_PRIVATE kv_status kvi_art_split(kv_art *a, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t index)
+KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t index)
 {
     kvi_art_item   items[KVI_ART_ITEMS];
     uint32_t       common, left, right, middle = 0, ref = 0, count, best, prefix_size;
@@ -1819,7 +1941,7 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, const kvi_art_path *p, const kvi_
     left = kvi_art_new_leaf(a, &r);
     r = kvi_art_run_of(items, best, count, common);
     right = left ? kvi_art_new_leaf(a, &r) : 0;
-    if (right && inner) middle = kvi_art_new_inner(a, 2, prefix_size);
+    if (right && inner) middle = kvi_art_new_inner(a, 2, p->depth + common - prefix_size, prefix_size);
     if (right && (middle || !inner)) ref = p->parent ? kvi_art_edit(a, p, inner ? 0 : 1) : middle;
     if (!ref) {
         kvi_art_drop(a, middle, KVI_ART_WAS_INNER);
@@ -1833,6 +1955,7 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, const kvi_art_path *p, const kvi_
     if (middle) {
         n = kvi_art_inner_at(a, middle);
         kvi_art_item_bytes(&items[0], common - prefix_size, common, kvi_art_prefix(n));
+        kvi_art_set_way(n, (const uint8_t *)key.data, p->depth + common - prefix_size, first_byte);
         kvi_art_insert_edge(n, 0, 0, left);
         kvi_art_insert_edge(n, 1, right_key, right);
         left = middle;
@@ -1844,6 +1967,7 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, const kvi_art_path *p, const kvi_
         else kvi_art_insert_edge(n, p->edge + 1, right_key, right);
         kvi_art_replace_parent(a, p, ref);
     } else kvi_store_u32(p->slot, middle);
+    if (middle) kvi_art_hop_in(a, middle);
     kvi_art_let_go_replaced(a, p, ref);
     kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
     return KVI_ART_RETRY;
@@ -1855,14 +1979,17 @@ KVI_PRIVATE bool kvi_art_is_full(const kv_art *a, const kvi_art_path *p, const k
     return l->count > 1 && kvi_art_leaf_granules(kvi_art_at(a, p->ref)) * (size_t)KVI_ART_GRANULE + more > KVI_ART_LEAF_BYTES;
 }
 
-/* One attempt at putting an entry in. *old_size: of the value that was there, KV_NONE: there was none. */
-KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_stored *v, bool only_new, size_t *old_size)
+/* One attempt at putting an entry in. *old_size: of the value that was there, KV_NONE: there was none.
+   *hop: may it begin with a hop? Where the node that leads to must change its shape, it may not. */
+KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_stored *v, bool only_new, size_t *old_size, bool *hop)
 {
     kvi_art_path p;
     kvi_art_leaf l;
     kvi_art_spot spot;
     uint32_t     ref;
-    kvi_art_follow(a, key, &p);
+    kvi_art_follow(a, key, &p, *hop);
+    *hop = !p.parent || p.above_slot;
+    if (!p.slot && !*hop) return KVI_ART_RETRY;
     if (p.parent && p.matched < p.parent->prefix_size) return kvi_art_put_in_prefix(a, key, v, &p);
     if (!p.slot) return kvi_art_put_beside(a, key, v, &p);
     if (!p.ref) {                               /* the empty map */
@@ -1877,7 +2004,7 @@ KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_st
     kvi_art_leaf_find(&l, (const uint8_t *)key.data + p.depth, (uint32_t)key.size - p.depth, &spot);
     if (spot.found && only_new) return KV_EXISTS;
     if (spot.found) return kvi_art_put_value(a, v, &p, &l, spot.index, old_size);
-    if (kvi_art_is_full(a, &p, &l, key.size - p.depth + v->code)) return kvi_art_split(a, &p, &l, spot.index);
+    if (kvi_art_is_full(a, &p, &l, key.size - p.depth + v->code)) return *hop ? kvi_art_split(a, key, &p, &l, spot.index) : KVI_ART_RETRY;
     return kvi_art_put_in_leaf(a, key, v, &p, &l, &spot);
 }
 
@@ -1889,6 +2016,7 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
     kvi_art_pin   *pin;
     kv_status      s;
     size_t         old_size = KV_NONE;
+    bool           hop = true;
     if (!key.data) key.data = "";
     pin = kvi_art_enter(a);
     s = kvi_art_store_value(a, value, &v);
@@ -1896,7 +2024,7 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
         do {
             s = KV_ERR_NO_MEMORY;
             if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
-            s = kvi_art_put_once(a, key, &v, only_new, &old_size);
+            s = kvi_art_put_once(a, key, &v, only_new, &old_size, &hop);
             kvi_art_promise_back(a, KVI_ART_PROMISE);
         } while (s == KVI_ART_RETRY);
         if (s != KV_OK) kvi_art_drop(a, v.record, KVI_ART_WAS_VALUE);
@@ -1978,7 +2106,7 @@ KVI_PRIVATE bool kvi_art_collapse(kv_art *a, kv_slice key, const kvi_art_path *p
     kvi_art_run          r = kvi_art_run_of(items, 0, 0, 0);
     kvi_art_leaf         l;
     uint8_t              lead[KVI_ART_LEAD_MAX];
-    uint32_t             child = kvi_art_refs(n)[0], start = p->depth - (p->matched == n->prefix_size ? n->prefix_size : 0u), ref;
+    uint32_t             child = kvi_art_refs(n)[0], start = kvi_art_depth_of(p), ref;
     r.lead = lead;
     r.lead_size = n->prefix_size + (p->above ? 1u : 0u);
     if (r.lead_size > KVI_ART_LEAD_MAX) return false;
@@ -1999,20 +2127,22 @@ KVI_PRIVATE bool kvi_art_collapse(kv_art *a, kv_slice key, const kvi_art_path *p
     return true;
 }
 /* A node whose only edge is an inner node: that one takes its place, with the longer prefix. */
-KVI_PRIVATE bool kvi_art_join(kv_art *a, const kvi_art_path *p)
+KVI_PRIVATE bool kvi_art_join(kv_art *a, kv_slice key, const kvi_art_path *p)
 {
     const kvi_art_inner *n = p->parent;
-    uint32_t             child_ref = kvi_art_refs(n)[0], ref;
+    uint32_t             child_ref = kvi_art_refs(n)[0], start = kvi_art_depth_of(p), ref;
     kvi_art_inner       *child = kvi_art_inner_at(a, child_ref);
     uint8_t             *prefix;
     if (!kvi_art_lock(a, child)) return false;
-    ref = kvi_art_new_inner(a, child->count, n->prefix_size + 1u + child->prefix_size);
+    ref = kvi_art_new_inner(a, child->count, start, n->prefix_size + 1u + child->prefix_size);
     if (!ref) { kvi_art_unlock(a, child); return false; }
     kvi_art_copy_edges(kvi_art_inner_at(a, ref), child);
     prefix = kvi_art_prefix(kvi_art_inner_at(a, ref));
     kvi_copy(prefix, kvi_art_prefix(n), n->prefix_size);
     prefix[n->prefix_size] = kvi_art_keys(n)[0];
     kvi_copy(prefix + n->prefix_size + 1, kvi_art_prefix(child), child->prefix_size);
+    kvi_art_set_way(kvi_art_inner_at(a, ref), (const uint8_t *)key.data, start, start ? ((const uint8_t *)key.data)[start - 1] : 0);
+    kvi_art_hop_out(a, child_ref);
     if (kvi_art_shared(a)) kvi_store_u8(&child->lock, KVI_ART_REPLACED);
     kvi_art_replace_parent(a, p, ref);
     kvi_art_retire(a, child_ref, KVI_ART_WAS_INNER);
@@ -2061,11 +2191,11 @@ KVI_PRIVATE kv_status kvi_art_mend_once(kv_art *a, kv_slice key)
 {
     kvi_art_path p;
     bool         done = false;
-    kvi_art_follow(a, key, &p);
+    kvi_art_follow(a, key, &p, false);
     if (!p.parent || !p.parent->count) return KV_OK;
     if (p.parent->count == 1) {
         if (!kvi_art_hold(a, &p, true)) return KVI_ART_RETRY;
-        done = kvi_art_refs(p.parent)[0] & 1 ? kvi_art_collapse(a, key, &p) : kvi_art_join(a, &p);
+        done = kvi_art_refs(p.parent)[0] & 1 ? kvi_art_collapse(a, key, &p) : kvi_art_join(a, key, &p);
     } else {
         uint32_t edge = p.edge;
         if (!p.slot || !(p.ref & 1) || kvi_art_at(a, p.ref)[0] > KVI_ART_MERGE_AT) return KV_OK;
@@ -2085,8 +2215,8 @@ KVI_PRIVATE void kvi_art_mend(kv_art *a, kv_slice key)
     }
 }
 
-/* One attempt at a delete. *value_size: of the value that was there. *mend: the leaf is small now. */
-KVI_PRIVATE kv_status kvi_art_delete_once(kv_art *a, kv_slice key, size_t *value_size, bool *mend)
+/* One attempt at a delete. *value_size: of the value that was there. *mend: the leaf is small now. *hop: as in a put. */
+KVI_PRIVATE kv_status kvi_art_delete_once(kv_art *a, kv_slice key, size_t *value_size, bool *mend, bool *hop)
 {
     kvi_art_path   p;
     kvi_art_leaf   l;
@@ -2094,13 +2224,14 @@ KVI_PRIVATE kv_status kvi_art_delete_once(kv_art *a, kv_slice key, size_t *value
     kv_status      s;
     const uint8_t *stored;
     uint32_t       code, record = 0, left;
-    kvi_art_follow(a, key, &p);
+    kvi_art_follow(a, key, &p, *hop);
     if (!p.slot || !p.ref) return KV_NOT_FOUND;
+    *hop = !p.parent || p.above_slot;
     kvi_art_fetch(kvi_art_at(a, p.ref));
     kvi_art_leaf_open(&l, kvi_art_at(a, p.ref));
     kvi_art_leaf_find(&l, (const uint8_t *)key.data + p.depth, (uint32_t)key.size - p.depth, &spot);
     if (!spot.found) return KV_NOT_FOUND;
-    if (!kvi_art_hold(a, &p, l.count == 1)) return KVI_ART_RETRY;
+    if ((l.count == 1 && !*hop) || !kvi_art_hold(a, &p, l.count == 1)) return KVI_ART_RETRY;
     stored = kvi_art_leaf_value(&l, spot.index, &code);
     *value_size = kvi_art_value(a, stored, code).size;
     if (code == KVI_ART_OUTSIDE) memcpy(&record, stored, 4);
@@ -2125,13 +2256,13 @@ KVI_PRIVATE kv_status kvi_art_delete(kv_art *a, kv_slice key)
     kvi_art_pin *pin;
     kv_status    s;
     size_t       value_size = 0;
-    bool         mend = false;
+    bool         mend = false, hop = true;
     if (!key.data) key.data = "";
     pin = kvi_art_enter(a);
     do {
         s = KV_ERR_NO_MEMORY;
         if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
-        s = kvi_art_delete_once(a, key, &value_size, &mend);
+        s = kvi_art_delete_once(a, key, &value_size, &mend, &hop);
         kvi_art_promise_back(a, KVI_ART_PROMISE);
     } while (s == KVI_ART_RETRY);
     if (s == KV_OK) {
@@ -2260,17 +2391,20 @@ KVI_PRIVATE kv_status kvi_art_walk_on(kvi_art_walk *w, uint32_t ref, bool up)
 /* Go to the first entry >= target (up), or to the last < target. Target may be w->key. */
 KVI_PRIVATE kv_status kvi_art_seek_once(kvi_art_walk *w, const uint8_t *target, uint32_t size, bool up)
 {
-    uint32_t     ref = kvi_load_u32(&w->art->root), depth = 0, edge;
+    uint32_t     depth = 0, edge, ref = w->enter ? kvi_load_u32(&w->art->root) : kvi_art_hop(w->art, target, up || !size ? size : size - 1, &depth);
     bool         own = target == w->key;
     kvi_art_spot spot;
     kv_status    s;
-    w->level = w->held = w->depth = 0;
+    w->held = w->depth = 0;
+    w->level = depth;                                       /* what a hop passes counts as inner nodes that are not remembered; backwards it goes
+                                                               less far than target, below which there may be nothing in its node */
     if (!ref) return KV_END;
+    if (!own) kvi_copy(w->key, target, depth);
     while (!(ref & 1)) {
         const kvi_art_inner *n = kvi_art_inner_at(w->art, ref);
         kvi_art_frame       *f;
         uint32_t             left = size - depth, matched;
-        if (w->enter && !left) w->enter(w->enter_user, ref);            /* a walk that comes back to where it has not been */
+        if (w->enter && !left) { w->depth = depth; w->enter(w->enter_user, ref); }      /* a walk that comes back to where it has not been */
         if (!kvi_art_walk_room(w, depth + n->prefix_size + 1u)) return KV_ERR_NO_MEMORY;
         if (own) target = w->key;
         w->level++;
@@ -2530,7 +2664,7 @@ KVI_PRIVATE kv_status kvi_art_delete_run(kv_art *a, kvi_art_pin *pin, const kvi_
     kvi_art_leaf l;
     kv_status    s = KV_OK;
     bool         whole;
-    kvi_art_follow(a, kv_bytes(w->key, w->size), &p);
+    kvi_art_follow(a, kv_bytes(w->key, w->size), &p, false);
     if (!p.slot || !(p.ref & 1) || kvi_art_at(a, p.ref) != w->block) return KVI_ART_RETRY;
     kvi_art_leaf_open(&l, w->block);
     whole = end - first == l.count;
@@ -2736,7 +2870,7 @@ KVI_PRIVATE kv_status kvi_art_cursor_open(kv_store *s, kv_iter **iter)
 /* ------------------------------------------------------------------------------------------------
    >>check   every invariant, and the statistics                                                   */
 
-typedef struct kvi_art_audit { const kv_art *art; kv_art_stats_t stats; const char *wrong; size_t used[KVI_ART_POOLS]; } kvi_art_audit;
+typedef struct kvi_art_audit { const kv_art *art; const kvi_art_walk *walk; size_t nodes, hops; kv_art_stats_t stats; const char *wrong; size_t used[KVI_ART_POOLS]; } kvi_art_audit;
 
 #define KVI_ART_MUST(audit, condition, text) do { if (!(condition) && !(audit)->wrong) (audit)->wrong = (text); } while (0)
 
@@ -2796,6 +2930,20 @@ KVI_PRIVATE void kvi_art_check_leaf(kvi_art_audit *u, uint32_t ref, uint32_t dep
             KVI_ART_MUST(u, kvi_art_item_byte(before, t->lcp) < kvi_art_item_byte(t, t->lcp), "a leaf's tails do not ascend");
     }
 }
+/* H1 and H2. */
+KVI_PRIVATE void kvi_art_check_hops(kvi_art_audit *u, const kvi_art_inner *n, uint32_t ref)
+{
+    const kvi_art_hops *t = (const kvi_art_hops *)u->art->hops;
+    const uint8_t      *way = kvi_art_way(n);
+    uint32_t            depth = u->walk->depth, end = depth + n->prefix_size;
+    KVI_ART_MUST(u, (n->marks & 6) == (!KVI_ART_HOPS ? 0 : (depth <= 16 && end >= 16 ? 2 : 0) | (depth <= 32 && end >= 32 ? 4 : 0)), "an inner node's way has a wrong size");
+    if (u->wrong || !(n->marks & 6)) return;
+    KVI_ART_MUST(u, way[0] == depth && memcmp(way + 1, u->walk->key, depth) == 0
+                 && memcmp(way + 1 + depth, kvi_art_prefix(n), kvi_art_way_size(n) - depth) == 0, "an inner node's way is wrong");
+    u->nodes++;
+    for (uint32_t mark = 2; t && mark <= 4; mark += 2)
+        if (n->marks & mark && *kvi_art_hop_of(t, n, mark) == ref) u->hops++;
+}
 /* N1 to N3. */
 KVI_PRIVATE void kvi_art_check_inner(void *user, uint32_t ref)
 {
@@ -2806,17 +2954,18 @@ KVI_PRIVATE void kvi_art_check_inner(void *user, uint32_t ref)
     KVI_ART_MUST(u, n->kind <= 3 && n->count <= 2u * n->pairs, "an inner node has more edges than room");
     KVI_ART_MUST(u, n->kind == (n->pairs <= 2 ? 0 : n->pairs <= 8 ? 1 : n->pairs <= 24 ? 2 : 3), "an inner node is of the wrong kind");
     KVI_ART_MUST(u, n->lock == KVI_ART_UNLOCKED, "an inner node is locked or was replaced");
-    KVI_ART_MUST(u, n->twin == (n->count > 1 && keys[1] == 0), "an inner node's twin mark is wrong");
+    KVI_ART_MUST(u, (n->marks & 1) == (n->count > 1 && keys[1] == 0), "an inner node's twin mark is wrong");
     if (u->wrong) return;
     u->stats.inner_nodes[n->kind]++;
     u->stats.inner_bytes[n->kind] += kvi_art_granules(kvi_art_inner_bytes(n)) * (uint64_t)KVI_ART_GRANULE;
     for (uint32_t i = 1; i < n->count; i++)
-        KVI_ART_MUST(u, keys[i] > keys[i - 1] || (i == 1 && n->twin && kvi_art_refs(n)[0] & 1), "an inner node's keys do not ascend");
+        KVI_ART_MUST(u, keys[i] > keys[i - 1] || (i == 1 && n->marks & 1 && kvi_art_refs(n)[0] & 1), "an inner node's keys do not ascend");
     for (uint32_t byte = 0; byte < 256 && n->count && !u->wrong; byte++) {
         uint32_t edge = KVI_ART_NO_EDGE;
         for (uint32_t i = 0; i < n->count && keys[i] <= byte; i++) edge = i;
         KVI_ART_MUST(u, kvi_art_edge(n, (uint8_t)byte) == edge, "an inner node's index is wrong");
     }
+    if (!u->wrong) kvi_art_check_hops(u, n, ref);
 }
 /* The pools: M1 to M3, and nothing is lost. */
 KVI_PRIVATE void kvi_art_check_pools(kvi_art_audit *u)
@@ -2854,7 +3003,10 @@ KVI_PRIVATE kv_status kvi_art_audit_run(kvi_art_audit *u)
     kvi_art_walk w;
     kv_status    s;
     uint32_t     root = u->art->root;
+    const kvi_art_hops *t = (const kvi_art_hops *)u->art->hops;
+    size_t       slots = 0;
     kvi_art_walk_init(&w, u->art);
+    u->walk = &w;
     w.enter = kvi_art_check_inner;
     w.enter_user = u;
     s = root ? kvi_art_walk_finish(&w, kvi_art_walk_on(&w, root, true), true) : KV_END;
@@ -2862,6 +3014,8 @@ KVI_PRIVATE kv_status kvi_art_audit_run(kvi_art_audit *u)
         if (w.level > u->stats.height) u->stats.height = w.level;
         kvi_art_check_leaf(u, w.ref, w.depth);
     }
+    for (size_t i = 0; t && i <= t->mask; i++) slots += ((const uint32_t *)(t + 1))[i] != 0;
+    if (s >= 0 && !u->wrong) KVI_ART_MUST(u, slots == u->hops && u->nodes == u->art->hop_count, "a shortcut leads to a node that is not there");
     kvi_art_walk_done(&w);
     return s < 0 ? s : KV_OK;
 }
@@ -2909,6 +3063,12 @@ KVI_PRIVATE void kvi_art_free_all(kv_art *a)
         kvi_art_put_memory(a, head, sizeof *head + head->capacity * sizeof(kvi_art_room));
         head = older;
     }
+    while (a->hops) {
+        kvi_art_hops *hops = (kvi_art_hops *)a->hops;
+        a->hops = hops->older;
+        kvi_art_put_memory(a, hops, sizeof *hops + (hops->mask + 1) * 4);
+    }
+    a->hop_count = 0;
     a->rooms = NULL;
     a->root = 0;
     a->room_next = 1;
@@ -2994,14 +3154,14 @@ KVI_ART_DEFINE kv_status kv_art_delete(kv_art *a, kv_slice key)
    in its next. */
 KVI_PRIVATE kv_status kvi_art_get_some(kv_art *a, const kv_slice *keys, uint32_t count, kv_buf *values, kv_status *statuses)
 {
-    uint32_t  refs[KVI_ART_BATCH], depths[KVI_ART_BATCH], active[KVI_ART_BATCH], left = 0, root = kvi_load_u32(&a->root);
+    uint32_t  refs[KVI_ART_BATCH], depths[KVI_ART_BATCH], active[KVI_ART_BATCH], left = 0;
     kv_status worst = KV_OK;
     for (uint32_t i = 0; i < count; i++) {
         statuses[i] = kvi_art_bad_key(keys[i]) ? kv_check_key(keys[i]) : KV_NOT_FOUND;
         if (statuses[i] < 0 && worst == KV_OK) worst = statuses[i];
-        refs[i] = root;
-        depths[i] = 0;
-        if (root && statuses[i] == KV_NOT_FOUND) active[left++] = i;
+        if (statuses[i] < 0) continue;
+        refs[i] = kvi_art_hop(a, (const uint8_t *)(keys[i].data ? keys[i].data : ""), (uint32_t)keys[i].size, &depths[i]);
+        if (refs[i]) { kvi_prefetch(kvi_art_at(a, refs[i])); active[left++] = i; }
     }
     while (left) {
         uint32_t still = 0;
