@@ -2175,17 +2175,32 @@ typedef struct kvi_fst_window {
     uint32_t common[KVI_FST_ENTRIES + 1], base[KVI_FST_ENTRIES + 1];    /* node: bytes that all keys below have in common; of them before the child */
 } kvi_fst_window;
 
-/* A trie of tokens, to find those that a text begins with. Nodes 0 to 255 are the single bytes. */
+/* A trie of tokens, to find those that a text begins with: each node has a place of its own in `units`, and
+   its child by a byte lies that many units further on (a double array; J. Aoe, 1989). A unit is
+   place of its children << 32 | token << 16 | 256 | byte; it is 0 where none is, and so is a place where
+   no children are. Nodes of one byte are no units: only where their children lie is kept. */
 typedef struct kvi_fst_matcher {
-    uint64_t *table;                        /* (node << 8 | byte) << 36 | child << 16 | its token; 0: free */
-    uint32_t  mask, nodes, inner;           /* nodes < 2^20; those from `inner` on lead nowhere */
+    uint64_t *units, *taken, *based;        /* bits: units that are in use, and places */
+    uint32_t  unit_count, first_free;       /* 0 units: there is no dictionary */
     uint16_t  single[256];                  /* tokens of one byte */
+    uint32_t  children[256];                /* and where their children lie */
     uint16_t *least;                        /* fewest tokens of a text's first n bytes, */
     uint16_t *via;                          /* the last of them, */
     uint8_t  *via_size;                     /* and its bytes */
     uint32_t  text_capacity;
+    struct kvi_fst_matches *matches;
 } kvi_fst_matcher;
-#define KVI_FST_NO_TOKEN 0xFFFFu           /* a node that is only a way to others */
+
+#define KVI_FST_MATCHED 1024u               /* places of a text that are matched at once */
+
+/* Of each place of a text the two longest tokens (the same where there is one), as
+   bytes until the text ends, or 16 << 48 | size << 40 | token << 24 | size << 16 | token: the longest lowest. */
+typedef struct kvi_fst_matches {
+    uint64_t at[KVI_FST_MATCHED];
+    uint32_t unit[KVI_FST_MATCHED];         /* that a place which is still going on looks at next */
+    uint16_t place[KVI_FST_MATCHED];        /* which are these */
+} kvi_fst_matches;
+#define KVI_FST_NO_TOKEN 0xFFFFu            /* a node that is only a way to others */
 
 typedef struct kvi_fst_slot { uint64_t hash, offset, place; uint32_t size; } kvi_fst_slot;
 
@@ -2216,7 +2231,7 @@ struct kv_fst_builder {
     uint64_t      rank;                     /* of the leaf window's entry 0 */
     uint64_t      pushed;
     kvi_fst_window *windows[KVI_FST_LEVELS + 1];
-    kv_buf        block, symbols;
+    kv_buf        block, symbols, text;     /* text: what is written with tokens, one tail behind the other */
     kvi_fst_slot *slots;                    /* states written, by hash, with copies in a ring */
     size_t        slot_count;
     uint8_t      *ring;
@@ -2406,9 +2421,11 @@ KVI_PRIVATE kvi_fst_sampler kvi_fst_sampler_of(const kv_fst_builder *b, size_t w
 KVI_PRIVATE void kvi_fst_matcher_free(kv_fst_builder *b)
 {
     kvi_fst_matcher *m = &b->matcher;
-    if (m->table) kvi_free(&b->allocator, m->table, ((size_t)m->mask + 1) * sizeof *m->table);
-    m->table = NULL;
-    m->nodes = 0;
+    kvi_free(&b->allocator, m->units, m->unit_count * sizeof *m->units);
+    kvi_free(&b->allocator, m->taken, m->unit_count / 8);
+    kvi_free(&b->allocator, m->based, m->unit_count / 8);
+    m->units = m->taken = m->based = NULL;
+    m->unit_count = 0;
 }
 KVI_PRIVATE void kvi_fst_matcher_free_text(kv_fst_builder *b)
 {
@@ -2416,48 +2433,125 @@ KVI_PRIVATE void kvi_fst_matcher_free_text(kv_fst_builder *b)
     kvi_free(&b->allocator, m->least, m->text_capacity * sizeof *m->least);
     kvi_free(&b->allocator, m->via, m->text_capacity * sizeof *m->via);
     kvi_free(&b->allocator, m->via_size, m->text_capacity);
+    kvi_free(&b->allocator, m->matches, sizeof *m->matches);
     m->least = m->via = NULL;
     m->via_size = NULL;
+    m->matches = NULL;
     m->text_capacity = 0;
 }
-KVI_INLINE uint32_t kvi_fst_child_slot(const kvi_fst_matcher *m, uint32_t key)
+KVI_INLINE bool kvi_fst_bit(const uint64_t *bits, uint32_t i) { return bits[i / 64] >> (i & 63) & 1; }
+KVI_INLINE void kvi_fst_set_bit(uint64_t *bits, uint32_t i) { bits[i / 64] |= UINT64_C(1) << (i & 63); }
+
+/* Room for so many units. */
+KVI_PRIVATE bool kvi_fst_matcher_grow(kv_fst_builder *b, uint32_t units)
 {
-    uint32_t slot = ((key >> 8) * 0x9E3779B1u + (key & 255u)) & m->mask;       /* siblings lie together */
-    while (m->table[slot] && m->table[slot] >> 36 != key) slot = (slot + 1) & m->mask;
-    return slot;
+    kvi_fst_matcher *m = &b->matcher;
+    uint32_t         count = (units + 511) / 512 * 512, old = m->unit_count;
+    uint64_t        *grown = (uint64_t *)kvi_alloc_zero(&b->allocator, count * sizeof *grown);
+    uint64_t        *taken = (uint64_t *)kvi_alloc_zero(&b->allocator, count / 8), *based = (uint64_t *)kvi_alloc_zero(&b->allocator, count / 8);
+    if (!grown || !taken || !based) {
+        kvi_free(&b->allocator, grown, count * sizeof *grown);
+        kvi_free(&b->allocator, taken, count / 8);
+        kvi_free(&b->allocator, based, count / 8);
+        return false;
+    }
+    kvi_copy(grown, m->units, old * sizeof *grown);
+    kvi_copy(taken, m->taken, old / 8);
+    kvi_copy(based, m->based, old / 8);
+    kvi_fst_matcher_free(b);
+    m->units = grown;
+    m->taken = taken;
+    m->based = based;
+    m->unit_count = count;
+    return true;
+}
+
+#define KVI_FST_TRIED 16u                  /* free units that are tried before the end is taken */
+
+/* A place for children by these bytes, which ascend; 0: no memory. */
+KVI_PRIVATE uint32_t kvi_fst_matcher_place(kv_fst_builder *b, const uint8_t *bytes, uint32_t count, uint32_t *end)
+{
+    kvi_fst_matcher *m = &b->matcher;
+    uint32_t         tried = 0;
+    for (uint32_t word = m->first_free; word < m->unit_count / 64 && word * 64 < *end && tried < KVI_FST_TRIED; word++) {
+        uint64_t left = ~m->taken[word];
+        if (!left && word == m->first_free) m->first_free++;
+        for (; left && tried < KVI_FST_TRIED; left &= left - 1) {
+            uint32_t place = word * 64 + kvi_lowest_bit64(left) - bytes[0], i = 1;
+            tried++;
+            if (place + 256 > m->unit_count || kvi_fst_bit(m->based, place)) continue;
+            while (i < count && !kvi_fst_bit(m->taken, place + bytes[i])) i++;
+            if (i == count) return place;
+        }
+    }
+    if (tried >= KVI_FST_TRIED) m->first_free++;                    /* hardly anything fits there */
+    if (*end + 256 > m->unit_count && !kvi_fst_matcher_grow(b, *end + 256 + *end / 4)) return 0;
+    return *end;
+}
+
+typedef struct kvi_fst_branch { uint32_t from, to, parent; uint8_t depth; } kvi_fst_branch;     /* strings with `depth` bytes in common; parent: a unit, or a byte */
+#define KVI_FST_BRANCHES (255u * KVI_FST_TOKEN_BYTES + 2)
+
+/* The children of a branch: their units, and those that have children again onto the stack. */
+KVI_PRIVATE bool kvi_fst_matcher_branch(kv_fst_builder *b, const kvi_fst_string *strings, const uint8_t *sizes, kvi_fst_branch now, kvi_fst_branch *stack, uint32_t *top, uint32_t *end)
+{
+    kvi_fst_matcher *m = &b->matcher;
+    uint8_t          bytes[256];
+    uint32_t         count = 0, place, from = now.from;
+    for (uint32_t i = from; i < now.to; i++) if (!count || bytes[count - 1] != strings[i].bytes[now.depth]) bytes[count++] = strings[i].bytes[now.depth];
+    place = kvi_fst_matcher_place(b, bytes, count, end);
+    if (!place) return false;
+    kvi_fst_set_bit(m->based, place);
+    if (place + bytes[count - 1] >= *end) *end = place + bytes[count - 1] + 1u;
+    if (now.depth == 1) m->children[now.parent] = place; else m->units[now.parent] |= (uint64_t)place << 32;
+    for (uint32_t k = 0; k < count; k++) {
+        uint32_t unit = place + bytes[k], to = from, token = KVI_FST_NO_TOKEN;
+        while (to < now.to && strings[to].bytes[now.depth] == bytes[k]) to++;
+        if (sizes[from] == now.depth + 1u) token = from++;
+        m->units[unit] = token << 16 | 256u | bytes[k];
+        kvi_fst_set_bit(m->taken, unit);
+        if (from < to) {
+            kvi_fst_branch *next = &stack[(*top)++];
+            next->from = from;
+            next->to = to;
+            next->parent = unit;
+            next->depth = (uint8_t)(now.depth + 1);
+        }
+        from = to;
+    }
+    return true;
 }
 
 /* Of tokens that are in order and hold all single bytes. */
 KVI_PRIVATE bool kvi_fst_matcher_make(kv_fst_builder *b, const kvi_fst_string *strings, const uint8_t *sizes, uint32_t count)
 {
     kvi_fst_matcher *m = &b->matcher;
-    uint32_t         nodes = 256, inner = 256, slots = 256, next_inner = 256, next_end;
+    kvi_fst_branch  *stack;
+    uint32_t         units = 1024, end = 256;       /* so that no place is 0 */
+    bool             good = true;
     kvi_fst_matcher_free(b);
     for (uint32_t i = 1; i < count; i++) {          /* what each adds to the one before */
-        uint32_t both = sizes[i] < sizes[i - 1] ? sizes[i] : sizes[i - 1], same = (uint32_t)kvi_common_prefix(strings[i].bytes, strings[i - 1].bytes, both);
-        bool     goes_on = i + 1 < count && sizes[i + 1] > sizes[i] && kvi_same_bytes(strings[i].bytes, strings[i + 1].bytes, sizes[i]);
-        nodes += sizes[i] - (same ? same : 1u);
-        if (sizes[i] > 1) inner += sizes[i] - (same ? same : 1u) - (goes_on ? 0 : 1u);
+        uint32_t both = sizes[i] < sizes[i - 1] ? sizes[i] : sizes[i - 1];
+        units += sizes[i] - (uint32_t)kvi_common_prefix(strings[i].bytes, strings[i - 1].bytes, both);
     }
-    while (slots < nodes + nodes / 4) slots *= 2;
-    m->table = (uint64_t *)kvi_alloc_zero(&b->allocator, slots * sizeof *m->table);
-    m->mask = slots - 1;
-    if (!m->table) return false;
-    m->nodes = nodes;
-    m->inner = next_end = inner;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t node = strings[i].bytes[0];
-        bool     goes_on = i + 1 < count && sizes[i + 1] > sizes[i] && kvi_same_bytes(strings[i].bytes, strings[i + 1].bytes, sizes[i]);
-        if (sizes[i] == 1) { m->single[node] = (uint16_t)i; continue; }
-        for (uint32_t k = 1; k < sizes[i]; k++) {
-            uint32_t key = node << 8 | strings[i].bytes[k], slot = kvi_fst_child_slot(m, key);
-            bool     last = k + 1u == sizes[i];
-            if (!m->table[slot]) m->table[slot] = (uint64_t)key << 36 | (uint64_t)(last && !goes_on ? next_end++ : next_inner++) << 16 | KVI_FST_NO_TOKEN;
-            if (last) m->table[slot] = (m->table[slot] & ~UINT64_C(0xFFFF)) | i;
-            node = (uint32_t)(m->table[slot] >> 16) & 0xFFFFFu;
-        }
+    stack = (kvi_fst_branch *)kvi_alloc(&b->allocator, KVI_FST_BRANCHES * sizeof *stack);
+    if (!stack || !kvi_fst_matcher_grow(b, units + units / 16)) { kvi_free(&b->allocator, stack, KVI_FST_BRANCHES * sizeof *stack); return false; }
+    m->first_free = 256 / 64;
+    for (uint32_t i = 0; i < count && good;) {
+        uint32_t byte = strings[i].bytes[0], top = 0;
+        m->single[byte] = (uint16_t)i;
+        m->children[byte] = 0;
+        stack[0].from = ++i;
+        while (i < count && strings[i].bytes[0] == byte) i++;
+        stack[0].to = i;
+        stack[0].parent = byte;
+        stack[0].depth = 1;
+        if (stack[0].from < i) top = 1;
+        while (top && good) { top--; good = kvi_fst_matcher_branch(b, strings, sizes, stack[top], stack, &top, &end); }
     }
-    return true;
+    kvi_free(&b->allocator, stack, KVI_FST_BRANCHES * sizeof *stack);
+    if (!good) kvi_fst_matcher_free(b);
+    return good;
 }
 
 /* Room for texts of so many bytes. */
@@ -2471,45 +2565,88 @@ KVI_PRIVATE bool kvi_fst_matcher_room(kv_fst_builder *b, uint32_t size)
     m->least = (uint16_t *)kvi_alloc(&b->allocator, capacity * sizeof *m->least);
     m->via = (uint16_t *)kvi_alloc(&b->allocator, capacity * sizeof *m->via);
     m->via_size = (uint8_t *)kvi_alloc(&b->allocator, capacity);
+    m->matches = (kvi_fst_matches *)kvi_alloc(&b->allocator, sizeof *m->matches);
     m->text_capacity = capacity;
-    if (m->least && m->via && m->via_size) return true;
+    if (m->least && m->via && m->via_size && m->matches) return true;
     kvi_fst_matcher_free_text(b);
     return false;
 }
 
-/* Few tokens that spell the text, to `out` (room for one a byte); returns how many. From every place that
-   is reached the two longest tokens go on: that is as good as all of them within a percent, and a third of
-   the work. */
-KVI_PRIVATE uint32_t kvi_fst_tokenise(const kvi_fst_matcher *m, const uint8_t *text, uint32_t size, uint16_t *out)
+/* What the matcher needs for tails that lie one behind the other: text, with a byte of room behind it, and
+   where each tail ends. */
+typedef struct kvi_fst_tails { const uint8_t *text; uint32_t ends[KVI_FST_ENTRIES], count; } kvi_fst_tails;
+
+/* Match `count` places of the tails from `from` on, which is in tail `tail`: a byte further at all of them in
+   turn, so that the many reads of the trie do not wait for each other, and no branch depends on what they find. */
+KVI_PRIVATE void kvi_fst_match_places(const kvi_fst_matcher *m, const kvi_fst_tails *tails, uint32_t tail, uint32_t from, uint32_t count)
 {
-    uint32_t  count, at;
-    uint16_t *least = m->least, *via = m->via;
-    uint8_t  *via_size = m->via_size;
-    if (!size) return 0;
-    memset(least, 0xFF, ((size_t)size + 1) * sizeof *least);
-    least[0] = 0;
-    for (uint32_t i = 0; i < size; i++) {
-        uint32_t node = text[i], left = size - i, longest = left < KVI_FST_TOKEN_BYTES ? left : KVI_FST_TOKEN_BYTES;
-        uint32_t best = 1, second = 1;
-        uint16_t reached = (uint16_t)(least[i] + 1), best_token = m->single[node], second_token = best_token;
-        if (least[i] == 0xFFFF) continue;
-        for (uint32_t length = 1; length < longest && node < m->inner;) {
-            uint64_t found = m->table[kvi_fst_child_slot(m, node << 8 | text[i + length])];
-            if (!found) break;
-            length++;
-            node = (uint32_t)(found >> 16) & 0xFFFFFu;
-            if ((found & 0xFFFFu) == KVI_FST_NO_TOKEN) continue;
-            second = best;
-            second_token = best_token;
-            best = length;
-            best_token = (uint16_t)found;
-        }
-        if (reached < least[i + second]) { least[i + second] = reached; via[i + second] = second_token; via_size[i + second] = (uint8_t)second; }
-        if (reached < least[i + best]) { least[i + best] = reached; via[i + best] = best_token; via_size[i + best] = (uint8_t)best; }
+    kvi_fst_matches *w = m->matches;
+    const uint8_t   *text = tails->text + from;
+    const uint64_t  *units = m->units;
+    uint32_t         going = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t left;
+        uint64_t alone = m->single[text[i]] | UINT64_C(1) << 16;
+        while (from + i >= tails->ends[tail]) tail++;
+        left = tails->ends[tail] - from - i;
+        w->at[i] = alone | alone << 24 | (uint64_t)(left < KVI_FST_TOKEN_BYTES ? left : KVI_FST_TOKEN_BYTES) << 48;
+        w->place[going] = (uint16_t)i;
+        w->unit[going] = m->children[text[i]] + text[i + 1];            /* there is a byte behind the last tail */
+        kvi_prefetch(&units[w->unit[going]]);
+        going += left > 1 && m->children[text[i]] ? 1 : 0;
     }
-    count = least[size];
-    for (at = size; at; at -= via_size[at]) out[--count] = via[at];
-    return least[size];
+    for (uint32_t length = 2; going; length++) {
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < going; i++) {
+            uint32_t place = w->place[i], left = (uint32_t)(w->at[place] >> 48), next;
+            uint64_t unit = units[w->unit[i]], old = w->at[place];
+            uint64_t wrong = (unit & 511u) ^ (256u | text[place + length - 1]), longer;
+            unit = wrong ? KVI_FST_NO_TOKEN << 16 : unit;
+            longer = (uint64_t)left << 48 | (old & 0xFFFFFFu) << 24 | length << 16 | (unit >> 16 & 0xFFFFu);
+            w->at[place] = (~unit >> 16 & 0xFFFFu) ? longer : old;      /* it is a token */
+            next = (uint32_t)(unit >> 32);
+            w->place[kept] = (uint16_t)place;
+            w->unit[kept] = next + text[place + (length < left ? length : 0)];
+            kvi_prefetch(&units[w->unit[kept]]);
+            kept += (next ? 1u : 0u) & (length < left ? 1u : 0u);
+        }
+        going = kept;
+    }
+}
+
+/* Few tokens that spell each tail, to `out` (room for one a byte), and to `counts` how many; returns their
+   sum. From every place that is reached the two longest tokens go on: that is as good as all of them within
+   a percent, and a third of the work. The matcher has room for the longest tail. */
+KVI_PRIVATE uint32_t kvi_fst_tokenise(const kvi_fst_matcher *m, const kvi_fst_tails *tails, uint16_t *out, uint32_t *counts)
+{
+    uint16_t *least = m->least, *via = m->via, *start = out;
+    uint8_t  *via_size = m->via_size;
+    uint32_t  all = tails->count ? tails->ends[tails->count - 1] : 0, from = 0, to = 0, begin = 0;
+    for (uint32_t t = 0; t < tails->count; begin = tails->ends[t], t++) {
+        uint32_t size = tails->ends[t] - begin, count;
+        memset(least, 0xFF, ((size_t)size + 1) * sizeof *least);
+        least[0] = 0;
+        for (uint32_t i = 0; i < size; i++) {
+            uint16_t reached = (uint16_t)(least[i] + 1);
+            uint64_t match;
+            uint32_t best, second;
+            if (begin + i == to) {
+                from = to;
+                to = all - from < KVI_FST_MATCHED ? all : from + KVI_FST_MATCHED;
+                kvi_fst_match_places(m, tails, t, from, to - from);
+            }
+            if (least[i] == 0xFFFF) continue;
+            match = m->matches->at[begin + i - from];
+            best = (uint32_t)(match >> 16) & 255u;
+            second = (uint32_t)(match >> 40) & 255u;
+            if (reached < least[i + second]) { least[i + second] = reached; via[i + second] = (uint16_t)(match >> 24); via_size[i + second] = (uint8_t)second; }
+            if (reached < least[i + best]) { least[i + best] = reached; via[i + best] = (uint16_t)match; via_size[i + best] = (uint8_t)best; }
+        }
+        counts[t] = count = least[size];
+        for (uint32_t at = size; at; at -= via_size[at]) out[--count] = via[at];
+        out += counts[t];
+    }
+    return (uint32_t)(out - start);
 }
 
 /* ---- rounds ---- */
@@ -2639,22 +2776,35 @@ KVI_PRIVATE bool kvi_fst_sort_tokens(kvi_fst_trainer *t)
     return true;
 }
 
-/* Write the sample with the matcher. Counts the tokens and how often each is used; *bytes: of the sample. */
+/* Write tails with the matcher, and count how often each token is used. */
+KVI_PRIVATE uint64_t kvi_fst_measure_tails(kv_fst_builder *b, kvi_fst_tails *tails, uint32_t *uses)
+{
+    uint32_t counts[KVI_FST_ENTRIES], count;
+    if (kv_buf_reserve(&b->symbols, 2 * b->text.size) < 0 || kv_buf_append(&b->text, kv_bytes("", 1)) < 0) { (void)kvi_fst_build_memory(b); return 0; }
+    tails->text = (const uint8_t *)b->text.data;
+    count = kvi_fst_tokenise(&b->matcher, tails, (uint16_t *)b->symbols.data, counts);
+    if (uses) for (uint32_t i = 0; i < count; i++) uses[((uint16_t *)b->symbols.data)[i]]++;
+    tails->count = 0;
+    b->text.size = 0;
+    return count;
+}
+/* So the sample. *bytes: of the sample. */
 KVI_PRIVATE uint64_t kvi_fst_measure(kv_fst_builder *b, size_t wanted, uint32_t *uses, uint64_t *bytes)
 {
     kvi_fst_sampler sampler = kvi_fst_sampler_of(b, wanted);
     kvi_fst_record  record;
+    kvi_fst_tails   tails;
     uint64_t        tokens = 0;
+    tails.count = 0;
+    b->text.size = 0;
     *bytes = 0;
-    while (kvi_fst_sample(b, &sampler, &record)) {
-        uint32_t count;
-        if (!kvi_fst_matcher_room(b, record.size) || kv_buf_reserve(&b->symbols, 2 * (size_t)record.size) < 0) { (void)kvi_fst_build_memory(b); return 0; }
-        count = kvi_fst_tokenise(&b->matcher, record.tail, record.size, (uint16_t *)b->symbols.data);
-        if (uses) for (uint32_t i = 0; i < count; i++) uses[((uint16_t *)b->symbols.data)[i]]++;
-        tokens += count;
+    while (!b->failed && kvi_fst_sample(b, &sampler, &record)) {
+        if (!kvi_fst_matcher_room(b, record.size) || kv_buf_append(&b->text, kv_bytes(record.tail, record.size)) < 0) { (void)kvi_fst_build_memory(b); return 0; }
+        tails.ends[tails.count++] = (uint32_t)b->text.size;
         *bytes += record.size;
+        if (tails.count == KVI_FST_ENTRIES) tokens += kvi_fst_measure_tails(b, &tails, uses);
     }
-    return tokens;
+    return tails.count && !b->failed ? tokens + kvi_fst_measure_tails(b, &tails, uses) : tokens;
 }
 
 /* Drop tokens that the sample uses less than `least` times. */
@@ -2913,22 +3063,22 @@ KVI_PRIVATE size_t kvi_fst_shape_size(const kvi_fst_shape *shape)
 /* Bytes or tokens, whichever is smaller. The tokens are left in b->symbols. */
 KVI_PRIVATE bool kvi_fst_shape_symbols(kv_fst_builder *b, const kvi_fst_window *w, bool leaf, kvi_fst_shape *shape)
 {
-    uint32_t       sizes[KVI_FST_ENTRIES], tokens[KVI_FST_ENTRIES], at = 0;
-    const uint8_t *first = w->first.size ? (const uint8_t *)w->first.data + shape->base : NULL;
-    size_t         total = 0;
-    uint32_t       longest = 0;
+    uint32_t       sizes[KVI_FST_ENTRIES], tokens[KVI_FST_ENTRIES], total = 0, longest = 0;
+    kvi_fst_tails  tails;
     kvi_fst_shape  other;
     sizes[0] = (uint32_t)w->first.size - shape->base;
     for (uint32_t i = 1; i < shape->count; i++) sizes[i] = kvi_fst_tail_size(w, i);
-    for (uint32_t i = 0; i < shape->count; i++) { total += sizes[i]; if (sizes[i] > longest) longest = sizes[i]; }
+    for (uint32_t i = 0; i < shape->count; i++) { tails.ends[i] = total += sizes[i]; if (sizes[i] > longest) longest = sizes[i]; }
     shape->tokens = false;
     kvi_fst_shape_rests(shape, sizes);
-    if (!leaf || !b->matcher.nodes) return true;
-    if (!kvi_fst_matcher_room(b, longest) || kv_buf_reserve(&b->symbols, 2 * total + 2) < 0) { (void)kvi_fst_build_memory(b); return false; }
-    for (uint32_t i = 0; i < shape->count; i++) {
-        tokens[i] = kvi_fst_tokenise(&b->matcher, i ? kvi_fst_tail(w, i) : first, sizes[i], (uint16_t *)b->symbols.data + at);
-        at += tokens[i];
-    }
+    if (!leaf || !b->matcher.unit_count) return true;
+    b->text.size = 0;
+    if (!kvi_fst_matcher_room(b, longest) || kv_buf_reserve(&b->symbols, 2 * (size_t)total + 2) < 0
+        || kv_buf_append(&b->text, w->first.size ? kv_bytes((const uint8_t *)w->first.data + shape->base, sizes[0]) : kv_bytes(NULL, 0)) < 0
+        || kv_buf_append(&b->text, kv_bytes(w->tails.data, total - sizes[0])) < 0 || kv_buf_append(&b->text, kv_bytes("", 1)) < 0) { (void)kvi_fst_build_memory(b); return false; }
+    tails.text = (const uint8_t *)b->text.data;
+    tails.count = shape->count;
+    (void)kvi_fst_tokenise(&b->matcher, &tails, (uint16_t *)b->symbols.data, tokens);
     other = *shape;
     other.tokens = true;
     kvi_fst_shape_rests(&other, tokens);
@@ -3239,7 +3389,7 @@ KVI_PRIVATE kv_status kvi_fst_push(kv_fst_builder *b, const kvi_fst_record *reco
 KVI_PRIVATE bool kvi_fst_drifted(kv_fst_builder *b)
 {
     uint64_t tokens, bytes;
-    if (!b->matcher.nodes) return true;
+    if (!b->matcher.unit_count) return true;
     tokens = kvi_fst_measure(b, 65536, NULL, &bytes);
     return 2.0 * (double)tokens > 1.1 * b->ratio * (double)bytes;
 }
@@ -3371,6 +3521,7 @@ KVI_PRIVATE void kvi_fst_build_free(kv_fst_builder *b)
     kv_buf_free(&b->key);
     kv_buf_free(&b->block);
     kv_buf_free(&b->symbols);
+    kv_buf_free(&b->text);
     kvi_free(&a, b->slots, b->slot_count * sizeof *b->slots);
     kvi_free(&a, b->ring, b->ring_size);
     kvi_free(&a, b->piece, KVI_FST_PIECE);
@@ -3387,7 +3538,7 @@ KVI_PRIVATE kv_status kvi_fst_build_new(const kv_fst_build_options *o, kv_fst_bu
     if (o && (unsigned)o->values > KV_FST_BYTES) return KV_ERR_INVALID;
     b = (kv_fst_builder *)kvi_alloc_zero(&a, sizeof *b);
     if (!b) return KV_ERR_NO_MEMORY;
-    b->allocator = b->last.allocator = b->key.allocator = b->block.allocator = b->symbols.allocator = a;
+    b->allocator = b->last.allocator = b->key.allocator = b->block.allocator = b->symbols.allocator = b->text.allocator = a;
     if (o) { b->values = o->values; b->error_text = o->error_text; b->error_text_size = o->error_text_size; }
     if (b->error_text && b->error_text_size) b->error_text[0] = 0;
     if (limit < KVI_FST_MEMORY_LEAST) limit = KVI_FST_MEMORY_LEAST;
