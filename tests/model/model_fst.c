@@ -1,8 +1,9 @@
 /* model_fst.c
    Goal: a frozen map answers every question as a sorted array does: get, rank, select, scans and cursors
    both ways, ranges, prefixes and counts, for keys of every kind, in all three kinds of values.
-   Method: build from a random model, then ask random questions of both. Small memory limits make the
-   builder drain and retrain in the middle. Set operations are compared with unions of the models. */
+   Method: build from a random model, or one of real words, URLs or paths, then ask random questions of both.
+   Small memory limits make the builder drain and retrain in the middle. Set operations on three maps are
+   compared with what counting, key by key, says that they are. */
 #define KV_FST_IMPLEMENTATION
 #include "../../kv_fst.h"
 #include "../kv_test.h"
@@ -123,53 +124,224 @@ static kv_slice some_key(test_rng *r, const test_model *m, test_key_kind kind, c
     return key;
 }
 
-static void run(test_key_kind kind, size_t count, uint64_t space, kv_fst_values values, size_t limit)
+/* A value that is short mostly, sometimes long, sometimes all zeros. */
+static kv_slice some_value(test_rng *r, char *out, size_t most)
 {
-    static char key[65536], other[65536], value[4000];
+    size_t size = test_one_in(r, 50) ? (size_t)test_below(r, most) : (size_t)test_below(r, 12);
+    for (size_t k = 0; k < size; k++) out[k] = (char)test_random(r);
+    if (test_one_in(r, 3)) memset(out, 0, size);
+    return kv_bytes(out, size);
+}
+
+static void ask_everything(const test_model *m, test_key_kind kind, kv_fst_values values, size_t limit)
+{
+    static char key[65536], other[65536];
     test_rng    r = test_rng_new();
-    test_model  m;
     kv_buf      bytes, again, buf;
     kv_fst     *f;
-    memset(&m, 0, sizeof m);
     memset(&bytes, 0, sizeof bytes);
     memset(&again, 0, sizeof again);
     memset(&buf, 0, sizeof buf);
-    for (size_t i = 0; i < count; i++) {
-        size_t size = test_one_in(&r, 50) ? (size_t)test_below(&r, sizeof value) : (size_t)test_below(&r, 12);
-        for (size_t k = 0; k < size; k++) value[k] = (char)test_random(&r);
-        if (test_one_in(&r, 3)) memset(value, 0, size);
-        test_model_set(&m, test_key(kind, test_below(&r, space), key), kv_bytes(value, size));
-    }
-    f = build(&m, values, limit, &bytes);
+    f = build(m, values, limit, &bytes);
     if (f) {
-        CHECK_EQ(kv_fst_count(f), m.count);
-        for (size_t i = 0; i < 400; i++) ask_key(f, &m, values, some_key(&r, &m, kind, key), &buf);
-        for (size_t i = 0; i < m.count; i += 1 + m.count / 500) {
+        CHECK_OK(kv_fst_check(f));
+        CHECK_EQ(kv_fst_count(f), m->count);
+        for (size_t i = 0; i < 400; i++) ask_key(f, m, values, some_key(&r, m, kind, key), &buf);
+        for (size_t i = 0; i < m->count; i += 1 + m->count / 500) {
             CHECK_OK(kv_fst_select(f, i, &buf));
-            CHECK_BYTES(kv_buf_slice(&buf), test_entry_key(&m.entries[i]));
-            ask_key(f, &m, values, test_entry_key(&m.entries[i]), &buf);
+            CHECK_BYTES(kv_buf_slice(&buf), test_entry_key(&m->entries[i]));
+            ask_key(f, m, values, test_entry_key(&m->entries[i]), &buf);
         }
-        CHECK_STATUS(kv_fst_select(f, m.count, &buf), KV_NOT_FOUND);
-        ask_range(f, &m, values, NULL);
+        CHECK_STATUS(kv_fst_select(f, m->count, &buf), KV_NOT_FOUND);
+        ask_range(f, m, values, NULL);
         for (size_t i = 0; i < 60; i++) {
             kv_range range;
             memset(&range, 0, sizeof range);
-            if (test_one_in(&r, 2)) range.from = some_key(&r, &m, kind, key);
-            if (test_one_in(&r, 2)) range.to = some_key(&r, &m, kind, other);
+            if (test_one_in(&r, 2)) range.from = some_key(&r, m, kind, key);
+            if (test_one_in(&r, 2)) range.to = some_key(&r, m, kind, other);
             if (test_one_in(&r, 3)) { range.prefix = range.from; range.prefix.size /= 2; range.from = kv_bytes(NULL, 0); }
             if (test_one_in(&r, 2)) range.limit = (size_t)test_below(&r, 100);
             range.reverse = test_one_in(&r, 2);
-            ask_range(f, &m, values, &range);
+            ask_range(f, m, values, &range);
         }
         kv_fst_close(f);
-        f = build(&m, values, limit, &again);
+        f = build(m, values, limit, &again);
         CHECK_BYTES(kv_buf_slice(&again), kv_buf_slice(&bytes));        /* the same input, the same bytes */
         kv_fst_close(f);
     }
     kv_buf_free(&bytes);
     kv_buf_free(&again);
     kv_buf_free(&buf);
+}
+
+static void run(test_key_kind kind, size_t count, uint64_t space, kv_fst_values values, size_t limit)
+{
+    static char key[65536], value[4000];
+    test_rng    r = test_rng_new();
+    test_model  m;
+    memset(&m, 0, sizeof m);
+    for (size_t i = 0; i < count; i++) {
+        kv_slice v = some_value(&r, value, sizeof value);
+        test_model_set(&m, test_key(kind, test_below(&r, space), key), v);
+    }
+    ask_everything(&m, kind, values, limit);
     test_model_free(&m);
+}
+
+/* ---- families of real keys, from the machine; where they are missing the test is skipped ---- */
+
+static void run_lines(const char *command, size_t most, kv_fst_values values, size_t limit)
+{
+    static char line[70000], value[200];
+    FILE       *lines = popen(command, "r");
+    test_rng    r = test_rng_new();
+    test_model  m;
+    memset(&m, 0, sizeof m);
+    while (lines && m.count < most && fgets(line, sizeof line, lines)) {
+        kv_slice v = some_value(&r, value, sizeof value);
+        test_model_set(&m, kv_bytes(line, strcspn(line, "\n")), v);
+    }
+    if (lines) pclose(lines);
+    if (!m.count) TEST_SKIP("these keys are not on this machine");
+    else ask_everything(&m, TEST_KEYS_TEXT, values, limit);
+    test_model_free(&m);
+}
+#define WORDS "cat /usr/share/dict/american-english-insane /usr/share/dict/words 2>/dev/null | LC_ALL=C sort -u"
+#define URLS  "zstd -dc ../shared/data/urls-200k.sorted.txt.zst 2>/dev/null"
+#define PATHS "zstd -dc ../shared/data/paths-1m.sorted.txt.zst 2>/dev/null"
+TEST(fst_family, words)                 { run_lines(WORDS, test_scaled(50000), KV_FST_U64, 0); }
+TEST(fst_family, urls)                  { run_lines(URLS, test_scaled(30000), KV_FST_SET, 0); }
+TEST(fst_family, urls_in_little_memory) { run_lines(URLS, test_scaled(30000), KV_FST_BYTES, 1 << 20); }
+TEST(fst_family, paths)                 { run_lines(PATHS, test_scaled(50000), KV_FST_U64, 0); }
+
+/* ---- set operations: three maps from one space of keys, against what counting says ---- */
+
+#define MAPS 3
+enum { MERGE, INTERSECT, SUBTRACT, SYMMETRIC, OPERATIONS };
+
+/* The values that there are, one behind the other; of numbers their sum. Keys whose last byte is 1 modulo 8
+   are dropped. */
+typedef struct resolver { kv_fst_values values; } resolver;
+static kv_status resolve(void *user, kv_slice key, const kv_slice *values, size_t count, kv_buf *result)
+{
+    const resolver *r = (const resolver *)user;
+    uint64_t        sum = 0;
+    uint8_t         bytes[8];
+    if (key.size && (((const uint8_t *)key.data)[key.size - 1] & 7u) == 1) return KV_NOT_FOUND;
+    for (size_t i = 0; i < count; i++) {
+        if (!values[i].data) continue;
+        if (r->values == KV_FST_BYTES) { if (kv_buf_append(result, values[i]) < 0) return KV_ERR_NO_MEMORY; }
+        else if (r->values == KV_FST_U64) sum += number_of(values[i]);
+    }
+    if (r->values != KV_FST_U64) return KV_OK;
+    for (int k = 0; k < 8; k++) bytes[k] = (uint8_t)(sum >> (8 * k));
+    return kv_buf_assign(result, kv_bytes(bytes, 8));
+}
+
+/* What an operation gives, by its definition. */
+static void expect(const test_model *maps, int operation, bool resolved, kv_fst_values values, test_model *out)
+{
+    test_model all;
+    resolver   how = { values };
+    kv_buf     value;
+    memset(&all, 0, sizeof all);
+    memset(&value, 0, sizeof value);
+    for (size_t i = 0; i < MAPS; i++) for (size_t k = 0; k < maps[i].count; k++) test_model_set(&all, test_entry_key(&maps[i].entries[k]), kv_bytes("", 0));
+    for (size_t k = 0; k < all.count; k++) {
+        kv_slice key = test_entry_key(&all.entries[k]), having[MAPS], winner = kv_bytes(NULL, 0);
+        uint8_t  scratch[MAPS][8];
+        size_t   count = 0;
+        for (size_t i = MAPS; i-- > 0;) {
+            size_t at = test_model_lower(&maps[i], key);
+            having[i] = kv_bytes(NULL, 0);
+            if (at == maps[i].count || !kv_equal(test_entry_key(&maps[i].entries[at]), key)) continue;
+            winner = having[i] = expected_value(&maps[i], at, values, scratch[i]);
+            count++;
+        }
+        if (operation == INTERSECT ? count < MAPS : operation == SUBTRACT ? count > 1 || !having[0].data : operation == SYMMETRIC && count % 2 == 0) continue;
+        if (resolved && count > 1) {
+            value.size = 0;
+            if (resolve(&how, key, having, MAPS, &value) != KV_OK) continue;
+            winner = kv_buf_slice(&value);
+        }
+        test_model_set(out, key, winner);
+    }
+    test_model_free(&all);
+    kv_buf_free(&value);
+}
+
+static void operate(kv_fst *const *maps, const test_model *models, int operation, bool resolved, kv_fst_values values)
+{
+    kv_fst_build_options o;
+    kv_fst_builder      *b;
+    kv_fst              *f = NULL;
+    kv_buf               bytes;
+    test_model           m;
+    resolver             how = { values };
+    kv_fst_merge_fn      fn = resolved ? resolve : NULL;
+    memset(&o, 0, sizeof o);
+    memset(&bytes, 0, sizeof bytes);
+    memset(&m, 0, sizeof m);
+    o.values = values;
+    if (!CHECK_OK(kv_fst_build_begin(&o, to_buf, &bytes, &b))) return;
+    CHECK_OK(operation == MERGE ? kv_fst_merge(maps, MAPS, fn, &how, b) : operation == INTERSECT ? kv_fst_intersect(maps, MAPS, fn, &how, b)
+             : operation == SUBTRACT ? kv_fst_subtract(maps, MAPS, fn, &how, b) : kv_fst_symmetric(maps, MAPS, fn, &how, b));
+    CHECK_OK(kv_fst_build_finish(b));
+    expect(models, operation, resolved, values, &m);
+    if (CHECK_OK(kv_fst_open_memory(NULL, kv_buf_slice(&bytes), &f))) {
+        CHECK_EQ(kv_fst_count(f), m.count);
+        CHECK_OK(kv_fst_check(f));
+        ask_range(f, &m, values, NULL);
+    }
+    kv_fst_close(f);
+    kv_buf_free(&bytes);
+    test_model_free(&m);
+}
+
+/* Sizes differ, so that one map is stepped through while another is sought in. */
+static void combine(test_key_kind kind, uint64_t space, size_t first, size_t second, size_t third, kv_fst_values values)
+{
+    static char key[65536], value[300];
+    test_rng    r = test_rng_new();
+    test_model  models[MAPS];
+    kv_buf      bytes[MAPS];
+    kv_fst     *maps[MAPS];
+    size_t      counts[MAPS];
+    bool        good = true;
+    memset(models, 0, sizeof models);
+    memset(bytes, 0, sizeof bytes);
+    counts[0] = first;
+    counts[1] = second;
+    counts[2] = third;
+    for (size_t i = 0; i < MAPS; i++) {
+        for (size_t k = 0; k < counts[i]; k++) {
+            kv_slice v = some_value(&r, value, sizeof value);
+            test_model_set(&models[i], test_key(kind, test_below(&r, space), key), v);
+        }
+        maps[i] = build(&models[i], values, 0, &bytes[i]);
+        good = good && maps[i];
+    }
+    for (int operation = 0; good && operation < OPERATIONS; operation++)
+        for (int resolved = 0; resolved < 2; resolved++) operate(maps, models, operation, resolved != 0, values);
+    for (size_t i = 0; i < MAPS; i++) { kv_fst_close(maps[i]); kv_buf_free(&bytes[i]); test_model_free(&models[i]); }
+}
+TEST(fst_sets, of_tiny_keys)
+{
+    combine(TEST_KEYS_TINY, 1000, 60, 60, 60, KV_FST_U64);
+    combine(TEST_KEYS_TINY, 1000, 100, 0, 100, KV_FST_BYTES);
+    combine(TEST_KEYS_TINY, 10, 30, 30, 30, KV_FST_SET);
+}
+TEST(fst_sets, of_text)
+{
+    combine(TEST_KEYS_TEXT, 3000, 2000, 2000, 2000, KV_FST_U64);
+    combine(TEST_KEYS_TEXT, 3000, 50, 3000, 700, KV_FST_BYTES);
+    combine(TEST_KEYS_TEXT, 3000, 3000, 50, 700, KV_FST_SET);
+}
+TEST(fst_sets, of_bytes_and_integers)
+{
+    combine(TEST_KEYS_BYTES, 2000, 1500, 800, 20, KV_FST_BYTES);
+    combine(TEST_KEYS_DENSE, 5000, 4000, 4000, 4000, KV_FST_U64);
+    combine(TEST_KEYS_LONG, 60, 30, 30, 30, KV_FST_SET);
 }
 
 TEST(fst_model, tiny_keys_that_are_prefixes_of_each_other)
