@@ -244,6 +244,8 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_WINDOW_BITS  18u        /* granules of the largest chunk, as a power of two */
 #define KVI_ART_CHUNK_MIN    1024u      /* bytes */
 #define KVI_ART_CHUNK_MAX    4194304u   /* bytes */
+#define KVI_ART_LARGE        8388608u   /* bytes of a pool from which on it grows by large pages */
+#define KVI_ART_QUICK        (!KVI_SMALL)   /* are small blocks kept for a while before they are merged? */
 #define KVI_ART_SLACK        64u        /* bytes behind the last block that may be read */
 #define KVI_ART_FRAMES       32u        /* inner nodes that a walk remembers above it */
 #define KVI_ART_BATCH        16u        /* lookups in flight */
@@ -317,6 +319,8 @@ typedef struct kvi_art_own { struct kvi_art_own *next, *before; size_t size; } k
 #define KVI_ART_BINS  77u
 typedef struct kvi_art_pool {
     uint32_t bins[KVI_ART_BINS], map[3];    /* map: which bins are not empty */
+    uint32_t kept[KVI_ART_EXACT];           /* blocks by size, not yet merged with their neighbours */
+    size_t   kept_granules;
     uint32_t chunks, spare;                 /* spare: the number of a chunk that is empty, or 0 */
     size_t   bytes, free_granules;
 } kvi_art_pool;
@@ -376,8 +380,10 @@ KVI_INLINE bool kvi_art_shared(const kv_art *a)
    with outside values. A free block keeps its size at both ends, and its neighbours in its bin:
        granules 4 | next 4 | prev 4 | ... | granules 4
    The chunk's map has a bit set for the first and for the last granule of each free block.
+   A block that is given back is kept for the next that wants its size; all of those are made free
+   blocks when they are too many, or before the pool grows.
    Invariant M1: no two free blocks touch. M2: each is in the bin of its size. M3: the map's bits at
-   both ends of every block, free or not, are right.                                               */
+   both ends of every block, free or not, are right; kept blocks count as not free.                */
 
 #define KVI_ART_WINDOW_MASK ((UINT32_C(1) << KVI_ART_WINDOW_BITS) - 1)
 #define KVI_ART_CHUNKS (UINT32_C(1) << (31 - KVI_ART_WINDOW_BITS))
@@ -476,6 +482,19 @@ KVI_PRIVATE uint32_t kvi_art_new_room(kv_art *a)
     return number;
 }
 
+/* The same for a chunk, which lies on large pages if its size is a multiple of theirs. */
+KVI_PRIVATE void *kvi_art_get_chunk(kv_art *a, size_t size)
+{
+    void *memory = KVI_SMALL ? kvi_alloc(&a->allocator, size) : kvi_alloc_huge(&a->allocator, size);
+    if (memory) a->memory_bytes += size;
+    return memory;
+}
+KVI_PRIVATE void kvi_art_put_chunk(kv_art *a, void *memory, size_t size)
+{
+    a->memory_bytes -= size;
+    if (KVI_SMALL) kvi_free(&a->allocator, memory, size); else kvi_free_huge(&a->allocator, memory, size);
+}
+
 KVI_ART_INLINE size_t kvi_art_chunk_overhead(uint32_t granules)
 {
     return (sizeof(kvi_art_chunk) + (granules + 7) / 8 + 15) / 16 * 16 + KVI_ART_SLACK;
@@ -491,14 +510,15 @@ KVI_PRIVATE bool kvi_art_new_chunk(kv_art *a, kvi_art_pool *p, uint32_t granules
     if (!number) return false;
     if (target < KVI_ART_CHUNK_MIN) target = KVI_ART_CHUNK_MIN;
     if (target > KVI_ART_CHUNK_MAX) target = KVI_ART_CHUNK_MAX;
+    if (p->bytes >= KVI_ART_LARGE && !KVI_SMALL) target = (target + KVI_HUGE_PAGE - 1) / KVI_HUGE_PAGE * KVI_HUGE_PAGE;
     for (int attempt = 0; attempt < 2 && !c; attempt++) {
         size = attempt ? granules : (uint32_t)((target - sizeof *c - KVI_ART_SLACK - 16) * 8 / (8 * KVI_ART_GRANULE + 1));
         if (size < granules) size = granules;
         bytes = kvi_art_chunk_overhead(size) + (size_t)size * KVI_ART_GRANULE;
-        c = (kvi_art_chunk *)kvi_art_get_memory(a, bytes);
+        if (bytes < target && target % KVI_HUGE_PAGE == 0 && !attempt) bytes = target;
+        c = (kvi_art_chunk *)kvi_art_get_chunk(a, bytes);
     }
     if (!c) return false;
-    if (bytes >= 2097152) kvi_advise_huge(c, bytes);
     c->bytes = bytes;
     c->granules = size;
     c->pool = (uint32_t)(p - a->pools);
@@ -527,11 +547,11 @@ KVI_PRIVATE void kvi_art_free_chunk(kv_art *a, uint32_t number)
     if (number < a->room_next) a->room_next = number;
     p->chunks--;
     p->bytes -= c->bytes;
-    kvi_art_put_memory(a, c, c->bytes);
+    kvi_art_put_chunk(a, c, c->bytes);
 }
 
-/* Give `granules` from ref on back. */
-KVI_PRIVATE void kvi_art_give(kv_art *a, uint32_t ref, uint32_t granules)
+/* Make `granules` from ref on a free block. */
+KVI_PRIVATE void kvi_art_merge_free(kv_art *a, uint32_t ref, uint32_t granules)
 {
     kvi_art_chunk *c = kvi_art_chunk_of(a, ref);
     kvi_art_pool  *p = &a->pools[c->pool];
@@ -559,6 +579,29 @@ KVI_PRIVATE void kvi_art_give(kv_art *a, uint32_t ref, uint32_t granules)
     kvi_art_seal(a, c, ref, granules);
 }
 
+/* Make free blocks of all that are kept. */
+KVI_PRIVATE void kvi_art_give_kept(kv_art *a, kvi_art_pool *p)
+{
+    for (uint32_t i = 0; i < KVI_ART_EXACT && p->kept_granules; i++)
+        while (p->kept[i]) {
+            uint32_t ref = p->kept[i];
+            memcpy(&p->kept[i], kvi_art_at(a, ref), 4);
+            p->kept_granules -= i + 1;
+            kvi_art_merge_free(a, ref, i + 1);
+        }
+}
+/* Give `granules` from ref on back. */
+KVI_PRIVATE void kvi_art_give(kv_art *a, uint32_t ref, uint32_t granules)
+{
+    kvi_art_pool *p = &a->pools[kvi_art_chunk_of(a, ref)->pool];
+    if (!KVI_ART_QUICK || granules > KVI_ART_EXACT) { kvi_art_merge_free(a, ref, granules); return; }
+    ref &= ~UINT32_C(1);
+    memcpy(kvi_art_at(a, ref), &p->kept[granules - 1], 4);
+    p->kept[granules - 1] = ref;
+    p->kept_granules += granules;
+    if (p->kept_granules > p->bytes / KVI_ART_GRANULE / 64) kvi_art_give_kept(a, p);
+}
+
 /* The free block to take `granules` from: of the smallest size that there is. 0: none. */
 KVI_PRIVATE uint32_t kvi_art_fit(kv_art *a, kvi_art_pool *p, uint32_t granules)
 {
@@ -573,9 +616,19 @@ KVI_PRIVATE uint32_t kvi_art_fit(kv_art *a, kvi_art_pool *p, uint32_t granules)
 }
 KVI_PRIVATE uint32_t kvi_art_take(kv_art *a, kvi_art_pool *p, uint32_t granules)
 {
-    uint32_t       ref = kvi_art_fit(a, p, granules), rest;
+    uint32_t       ref, rest;
     kvi_art_free  *f;
     kvi_art_chunk *c;
+    if (KVI_ART_QUICK && granules <= KVI_ART_EXACT && (ref = p->kept[granules - 1]) != 0) {
+        memcpy(&p->kept[granules - 1], kvi_art_at(a, ref), 4);
+        p->kept_granules -= granules;
+        return ref;
+    }
+    ref = kvi_art_fit(a, p, granules);
+    if (!ref && p->kept_granules) {
+        kvi_art_give_kept(a, p);
+        ref = kvi_art_fit(a, p, granules);
+    }
     if (!ref) {
         if (granules > KVI_ART_WINDOW_MASK || !kvi_art_new_chunk(a, p, granules)) return 0;
         ref = kvi_art_fit(a, p, granules);
@@ -601,7 +654,7 @@ KVI_PRIVATE void kvi_art_shrink(kv_art *a, uint32_t ref, uint32_t granules, uint
 {
     if (wanted == granules) return;
     kvi_art_mark_clear(kvi_art_chunk_of(a, ref), kvi_art_granule_of(ref) + wanted - 1);
-    kvi_art_give(a, ref + wanted * 2, granules - wanted);
+    kvi_art_merge_free(a, ref + wanted * 2, granules - wanted);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -2738,6 +2791,9 @@ KVI_PRIVATE kv_status kvi_art_delete_range(kv_art *a, const kv_range *range, uin
         *deleted += gone;
     }
     if (!kvi_art_shared(a) && a->count == 0) kvi_art_free_all(a);
+    kvi_art_memory_lock(a);
+    for (uint32_t i = 0; i < KVI_ART_POOLS; i++) kvi_art_give_kept(a, &a->pools[i]);
+    kvi_art_memory_unlock(a);
     kvi_art_walk_done(&w);
     kvi_art_bounds_close(a, &bounds);
     return s < 0 ? s : KV_OK;
@@ -2972,14 +3028,20 @@ KVI_PRIVATE void kvi_art_check_pools(kvi_art_audit *u)
 {
     const kv_art *a = u->art;
     const kvi_art_rooms *head = a->rooms ? (const kvi_art_rooms *)a->rooms - 1 : NULL;
-    size_t        total[KVI_ART_POOLS] = { 0, 0 }, listed;
+    size_t        total[KVI_ART_POOLS] = { 0, 0 }, listed, kept;
     for (size_t i = 1; head && i < head->capacity; i++) {
         const kvi_art_chunk *c = ((const kvi_art_room *)a->rooms)[i].chunk;
         if (c) total[c->pool] += c->granules;
     }
     for (uint32_t pool = 0; pool < KVI_ART_POOLS; pool++) {
         const kvi_art_pool *p = &a->pools[pool];
-        listed = 0;
+        listed = kept = 0;
+        for (uint32_t i = 0; i < KVI_ART_EXACT; i++)
+            for (uint32_t ref = p->kept[i]; ref && !u->wrong; memcpy(&ref, kvi_art_at(a, ref), 4)) {
+                (void)kvi_art_check_block(u, ref, pool, i + 1);
+                kept += i + 1;
+            }
+        KVI_ART_MUST(u, kept == p->kept_granules, "kept memory is miscounted");
         for (uint32_t bin = 0; bin < KVI_ART_BINS; bin++) {
             KVI_ART_MUST(u, (p->bins[bin] != 0) == (p->map[bin / 32] >> bin % 32 & 1), "a bin's mark is wrong");
             for (uint32_t ref = p->bins[bin]; ref && !u->wrong; ref = kvi_art_free_at(a, ref)->next) {
@@ -2993,7 +3055,7 @@ KVI_PRIVATE void kvi_art_check_pools(kvi_art_audit *u)
         }
         KVI_ART_MUST(u, listed == p->free_granules, "free memory is miscounted");
         if (!a->retired_count) KVI_ART_MUST(u, u->used[pool] + listed == total[pool], "memory is lost");
-        u->stats.free_bytes += listed * KVI_ART_GRANULE;
+        u->stats.free_bytes += (listed + kept) * KVI_ART_GRANULE;
     }
 }
 
