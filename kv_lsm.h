@@ -557,10 +557,12 @@ KVI_INLINE uint64_t kvi_lsm_head_after(kv_slice prefix, const void *key, size_t 
        files    names of files, which table files are open
        a spin lock for the view pointer, one for each cache shard                                  */
 
-typedef struct kvi_lsm_entry {              /* in a memtable; links and key follow, then the value */
+typedef struct kvi_lsm_entry {              /* in a memtable; links follow */
     uint64_t head;                          /* of the key, behind the memtable's prefix */
     uint64_t sequence;
-    uint32_t key_size, value_size;
+    const uint8_t *bytes;                   /* the key, then the value */
+    uint32_t value_size;
+    uint16_t key_size;
     uint8_t  op, height;
 } kvi_lsm_entry;
 
@@ -584,7 +586,7 @@ typedef struct kvi_lsm_memtable {
     size_t         used_bytes, allocated_bytes; /* atomic */
     uint64_t       count, deletes, key_bytes, value_bytes;
     kvi_lsm_chunk *chunks;
-    uint8_t       *free_at, *free_end;      /* of the first chunk */
+    uint8_t       *free_at, *free_end;      /* of the first chunk: entries from below, keys and values from above */
     uint64_t       random;                  /* for heights */
     uint8_t        prefix[64];              /* what the heads leave out */
     size_t         prefix_size, shared_size;/* shared_size: what all keys share so far, for the next memtable */
@@ -927,15 +929,15 @@ KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset
 
    A skip list (W. Pugh, 1990) in an arena, with several versions of a key, newest first. One thread
    inserts at a time; any number read. Each entry carries its head, eight bytes of the key behind the
-   prefix that the keys of the memtable before shared, so that most comparisons touch no key.
+   prefix that the keys of the memtable before shared, so that most comparisons touch no key. Entries
+   and bytes fill a chunk from its two ends: what a search walks over lies close together.
    Invariant M1: entries never move and are never freed before the whole memtable is, and a link is
                  stored (release) after what it leads to is complete: readers need no lock.
    Invariant M2: room is reserved before the log is written, so inserting cannot fail.              */
 
 KVI_INLINE kvi_pointer *kvi_lsm_links(const kvi_lsm_entry *e) { return (kvi_pointer *)(uintptr_t)(e + 1); }
-KVI_INLINE const uint8_t *kvi_lsm_entry_bytes(const kvi_lsm_entry *e) { return (const uint8_t *)(kvi_lsm_links(e) + e->height); }
-KVI_INLINE kv_slice kvi_lsm_entry_key(const kvi_lsm_entry *e) { return kv_bytes(kvi_lsm_entry_bytes(e), e->key_size); }
-KVI_INLINE kv_slice kvi_lsm_entry_value(const kvi_lsm_entry *e) { return kv_bytes(kvi_lsm_entry_bytes(e) + e->key_size, e->value_size); }
+KVI_INLINE kv_slice kvi_lsm_entry_key(const kvi_lsm_entry *e) { return kv_bytes(e->bytes, e->key_size); }
+KVI_INLINE kv_slice kvi_lsm_entry_value(const kvi_lsm_entry *e) { return kv_bytes(e->bytes + e->key_size, e->value_size); }
 KVI_INLINE kvi_lsm_entry *kvi_lsm_next(const kvi_lsm_entry *e, uint32_t level) { return (kvi_lsm_entry *)kvi_load_ptr(&kvi_lsm_links(e)[level]); }
 KVI_INLINE kv_slice kvi_lsm_memtable_prefix(const kvi_lsm_memtable *m) { return kv_bytes(m->prefix, m->prefix_size); }
 
@@ -949,14 +951,14 @@ KVI_INLINE int kvi_lsm_entry_order(const kvi_lsm_entry *e, uint64_t head, kv_sli
     return e->sequence > sequence ? -1 : e->sequence < sequence;
 }
 
-KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height, size_t key_size, size_t value_size)
+KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height)       /* without key and value */
 {
-    return (sizeof(kvi_lsm_entry) + height * sizeof(kvi_pointer) + key_size + value_size + 15) & ~(size_t)15;
+    return (sizeof(kvi_lsm_entry) + height * sizeof(kvi_pointer) + 7) & ~(size_t)7;
 }
 /* What `count` entries may take at most; SIZE_MAX where that is more than there can be. */
 KVI_INLINE size_t kvi_lsm_entries_bound(size_t count, size_t key_bytes, size_t value_bytes)
 {
-    uint64_t bytes = (uint64_t)count * kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 15) + key_bytes + value_bytes;
+    uint64_t bytes = (uint64_t)count * kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX) + key_bytes + value_bytes;
     return bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }
 
@@ -1004,19 +1006,19 @@ KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_mem
     kvi_lsm_memtable *m = (kvi_lsm_memtable *)kvi_alloc_zero(&db->options.allocator, sizeof *m);
     kvi_lsm_entry    *head;
     if (!m) return NULL;
-    if (!kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 0))) { kvi_lsm_memtable_free(db, m); return NULL; }
+    if (!kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX))) { kvi_lsm_memtable_free(db, m); return NULL; }
     m->refs = 1;
     m->height = 1;
     m->random = db->sequence * 2 + 1;
     head = (kvi_lsm_entry *)(void *)m->free_at;
-    m->free_at += kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 0);
-    memset(head, 0, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX, 0, 0));
+    m->free_at += kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX);
+    memset(head, 0, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX));
     head->height = KVI_LSM_HEIGHT_MAX;
     m->head = head;
     for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) m->tails[i] = head;
     if (before && before->count) {
         m->prefix_size = before->shared_size < sizeof m->prefix ? before->shared_size : sizeof m->prefix;
-        memcpy(m->prefix, kvi_lsm_entry_bytes(before->tails[0]), m->prefix_size);
+        memcpy(m->prefix, before->tails[0]->bytes, m->prefix_size);
     }
     return m;
 }
@@ -1061,7 +1063,7 @@ KVI_INLINE void kvi_lsm_memtable_share(kvi_lsm_memtable *m, kv_slice key)
     const uint8_t *some;
     if (m->count == 0) { m->shared_size = key.size; return; }
     if (m->shared_size == 0) return;
-    some = kvi_lsm_entry_bytes(m->tails[0]);
+    some = m->tails[0]->bytes;
     if (key.size >= m->shared_size && kvi_equal(some, key.data, m->shared_size)) return;
     m->shared_size = kvi_common_prefix(some, key.data, key.size < m->shared_size ? key.size : m->shared_size);
 }
@@ -1071,20 +1073,23 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
 {
     kvi_lsm_entry *before[KVI_LSM_HEIGHT_MAX], **link_from = before, *e = (kvi_lsm_entry *)(void *)m->free_at;
     uint32_t       height = kvi_lsm_random_height(m), known = m->height;
-    size_t         size = kvi_lsm_entry_size(height, key.size, value.size);
+    size_t         size = kvi_lsm_entry_size(height) + key.size + value.size;
+    uint8_t       *bytes = m->free_end - (key.size + value.size);
     KV_ASSERT((size_t)(m->free_end - m->free_at) >= size);
-    m->free_at += size;
+    m->free_at += kvi_lsm_entry_size(height);
+    m->free_end = bytes;
     kvi_lsm_memtable_share(m, key);
 
     /* 1. the entry itself */
     e->head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
     e->sequence = sequence;
-    e->key_size = (uint32_t)key.size;
+    e->bytes = bytes;
+    e->key_size = (uint16_t)key.size;
     e->value_size = (uint32_t)value.size;
     e->op = op;
     e->height = (uint8_t)height;
-    kvi_copy((uint8_t *)(kvi_lsm_links(e) + height), key.data, key.size);
-    kvi_copy((uint8_t *)(kvi_lsm_links(e) + height) + key.size, value.data, value.size);
+    kvi_copy(bytes, key.data, key.size);
+    kvi_copy(bytes + key.size, value.data, value.size);
 
     /* 2. its place: behind everything, as in a load in order, or searched */
     if (m->tails[0] == m->head || kvi_lsm_entry_order(m->tails[0], e->head, key, sequence) < 0) link_from = m->tails;
@@ -3199,7 +3204,7 @@ typedef struct kvi_lsm_found {
 KVI_PRIVATE bool kvi_lsm_find_memtable(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_found *found)
 {
     const kvi_lsm_entry *e = kvi_lsm_memtable_seek(m, key, sequence, NULL);
-    if (!e || e->key_size != key.size || !kvi_equal(kvi_lsm_entry_bytes(e), key.data, key.size)) return false;
+    if (!e || e->key_size != key.size || !kvi_equal(e->bytes, key.data, key.size)) return false;
     found->deleted = e->op == KVI_LSM_DELETE;
     found->sequence = e->sequence;
     found->value = kvi_lsm_entry_value(e);
