@@ -566,6 +566,8 @@ typedef struct kvi_lsm_entry {              /* in a memtable; links follow */
     uint8_t  op, height;
 } kvi_lsm_entry;
 
+typedef struct kvi_lsm_link { uint64_t head; kvi_pointer to; } kvi_lsm_link;   /* head: of where it leads to; atomic both */
+
 typedef struct kvi_lsm_chunk { struct kvi_lsm_chunk *next; size_t size; } kvi_lsm_chunk;
 
 /* A log file. Appended to and synced by the leader of the writers alone. */
@@ -933,12 +935,14 @@ KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset
    and bytes fill a chunk from its two ends: what a search walks over lies close together.
    Invariant M1: entries never move and are never freed before the whole memtable is, and a link is
                  stored (release) after what it leads to is complete: readers need no lock.
-   Invariant M2: room is reserved before the log is written, so inserting cannot fail.              */
+   Invariant M2: room is reserved before the log is written, so inserting cannot fail.
+   Invariant M3: a link carries the head of where it leads to, stored first: an entry is looked at only
+                 where the walk goes there, or where its head is that of the key.                   */
 
-KVI_INLINE kvi_pointer *kvi_lsm_links(const kvi_lsm_entry *e) { return (kvi_pointer *)(uintptr_t)(e + 1); }
+KVI_INLINE kvi_lsm_link *kvi_lsm_links(const kvi_lsm_entry *e) { return (kvi_lsm_link *)(uintptr_t)(e + 1); }
 KVI_INLINE kv_slice kvi_lsm_entry_key(const kvi_lsm_entry *e) { return kv_bytes(e->bytes, e->key_size); }
 KVI_INLINE kv_slice kvi_lsm_entry_value(const kvi_lsm_entry *e) { return kv_bytes(e->bytes + e->key_size, e->value_size); }
-KVI_INLINE kvi_lsm_entry *kvi_lsm_next(const kvi_lsm_entry *e, uint32_t level) { return (kvi_lsm_entry *)kvi_load_ptr(&kvi_lsm_links(e)[level]); }
+KVI_INLINE kvi_lsm_entry *kvi_lsm_next(const kvi_lsm_entry *e, uint32_t level) { return (kvi_lsm_entry *)kvi_load_ptr(&kvi_lsm_links(e)[level].to); }
 KVI_INLINE kv_slice kvi_lsm_memtable_prefix(const kvi_lsm_memtable *m) { return kv_bytes(m->prefix, m->prefix_size); }
 
 /* < 0 where e comes before (key, sequence). */
@@ -953,7 +957,7 @@ KVI_INLINE int kvi_lsm_entry_order(const kvi_lsm_entry *e, uint64_t head, kv_sli
 
 KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height)       /* without key and value */
 {
-    return (sizeof(kvi_lsm_entry) + height * sizeof(kvi_pointer) + 7) & ~(size_t)7;
+    return sizeof(kvi_lsm_entry) + height * sizeof(kvi_lsm_link);
 }
 /* What `count` entries may take at most; SIZE_MAX where that is more than there can be. */
 KVI_INLINE size_t kvi_lsm_entries_bound(size_t count, size_t key_bytes, size_t value_bytes)
@@ -1023,20 +1027,31 @@ KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_mem
     return m;
 }
 
-/* The first entry at or behind (key, sequence); where `before` is given, what comes before it at each level. */
-KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_seek(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_entry **before)
+/* The first entry at or behind (head, key, sequence); where `before` is given, what comes before it at
+   each level. A link's head is stored before the link: who reads beside the writer may find the head
+   of an entry that it cannot reach yet, which is never below the key where the entry's is not, so
+   only to go on takes a look at the entry itself (M3). */
+KVI_INLINE kvi_lsm_entry *kvi_lsm_memtable_walk(const kvi_lsm_memtable *m, uint64_t head, kv_slice key, uint64_t sequence, bool writer, kvi_lsm_entry **before)
 {
-    uint64_t       head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
     kvi_lsm_entry *at = m->head, *beyond = NULL;
     uint32_t       level = kvi_load_u32(&m->height) - 1;
     for (;;) {
-        kvi_lsm_entry *next = kvi_lsm_next(at, level);
-        if (next && next != beyond && kvi_lsm_entry_order(next, head, key, sequence) < 0) { at = next; continue; }
+        const kvi_lsm_link *link = &kvi_lsm_links(at)[level];
+        kvi_lsm_entry      *next = (kvi_lsm_entry *)kvi_load_ptr(&link->to);
+        if (next && next != beyond) {
+            uint64_t there = kvi_peek_u64(&link->head);
+            if (there < head ? writer || kvi_lsm_entry_order(next, head, key, sequence) < 0
+                             : there == head && kvi_lsm_entry_order(next, head, key, sequence) < 0) { at = next; continue; }
+        }
         if (before) before[level] = at;
         if (level == 0) return next;
         beyond = next;
         level--;
     }
+}
+KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_seek(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_entry **before)
+{
+    return kvi_lsm_memtable_walk(m, kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size), key, sequence, false, before);
 }
 KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_before(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence)  /* the last one before it, or NULL */
 {
@@ -1094,15 +1109,18 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     /* 2. its place: behind everything, as in a load in order, or searched */
     if (m->tails[0] == m->head || kvi_lsm_entry_order(m->tails[0], e->head, key, sequence) < 0) link_from = m->tails;
     else {
-        (void)kvi_lsm_memtable_seek(m, key, sequence, before);
+        (void)kvi_lsm_memtable_walk(m, e->head, key, sequence, true, before);
         for (uint32_t i = known; i < height; i++) before[i] = m->head;
     }
 
     /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
     for (uint32_t i = 0; i < height; i++) {
-        kvi_lsm_entry *from = link_from[i], *next = (kvi_lsm_entry *)kvi_peek_ptr(&kvi_lsm_links(from)[i]);
-        kvi_poke_ptr(&kvi_lsm_links(e)[i], next);
-        kvi_store_ptr(&kvi_lsm_links(from)[i], e);
+        kvi_lsm_link  *from = &kvi_lsm_links(link_from[i])[i], *to = &kvi_lsm_links(e)[i];
+        kvi_lsm_entry *next = (kvi_lsm_entry *)kvi_peek_ptr(&from->to);
+        kvi_poke_u64(&to->head, kvi_peek_u64(&from->head));
+        kvi_poke_ptr(&to->to, next);
+        kvi_poke_u64(&from->head, e->head);
+        kvi_store_ptr(&from->to, e);
         if (!next) m->tails[i] = e;
     }
     if (height > known) kvi_store_u32(&m->height, height);
