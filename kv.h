@@ -400,6 +400,12 @@ typedef struct kv_io {
     void      (*unmap)   (void *user, const void *data, size_t size);
     kv_status (*link)    (void *user, const char *from, const char *to);        /* a second name; KV_EXISTS */
     int       (*os_error)(void *user);                                          /* the system's number for this thread's last failure */
+    kv_status (*map_write)(void *user, kv_file *file, uint64_t offset, size_t size, void **data);   /* to store into: see below */
+    kv_status (*truncate)(void *user, kv_file *file, uint64_t size);
+    /* map_write makes the file reach to offset + size at least, with zeros where nothing was written and
+       room on the disk set aside for all of it, and maps that part. What is stored there counts as
+       written: it outlives the process at once, and sync covers it. KV_ERR_UNSUPPORTED where room cannot
+       be set aside. offset is a multiple of 65,536. unmap ends it. */
 } kv_io;
 
 /* The files of this system, or NULL under KV_NO_FILES and where there are none. */
@@ -2177,7 +2183,13 @@ KVI_CORE kv_status kv_get_bytes(kv_store *s, kv_slice key, kv_buf *bytes)
 #include <stdio.h>      /* rename, and nothing else of it */
 #include <sys/stat.h>
 #if defined(__linux__)
+#include <sys/statfs.h>
 #include <sys/syscall.h>
+#endif
+#if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__)      /* an offset is one argument */
+#define KVI_RAW_CALLS 1
+#else
+#define KVI_RAW_CALLS 0
 #endif
 
 #ifdef O_CLOEXEC
@@ -2303,7 +2315,7 @@ KVI_PRIVATE kv_status kvi_posix_read_at(void *user, kv_file *file, uint64_t offs
    record in a process with threads, and would leave its locks held. */
 KVI_INLINE ssize_t kvi_posix_pwrite(int fd, const void *data, size_t size, off_t offset)
 {
-#if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__) && defined(SYS_pwrite64)
+#if KVI_RAW_CALLS
     return (ssize_t)syscall(SYS_pwrite64, fd, data, size, offset);
 #else
     return pwrite(fd, data, size, offset);
@@ -2443,6 +2455,31 @@ KVI_PRIVATE void kvi_posix_unmap(void *user, const void *data, size_t size)
     munmap((void *)(uintptr_t)data, size);
 }
 #endif
+#if KVI_RAW_CALLS && !KVI_OS_WASI
+/* Only where room that was set aside is certain to take what is stored: ext4, XFS, tmpfs. */
+KVI_PRIVATE kv_status kvi_posix_map_write(void *user, kv_file *file, uint64_t offset, size_t size, void **data)
+{
+    struct statfs system;
+    void         *memory;
+    (void)user;
+    if (fstatfs(kvi_posix_fd(file), &system) != 0) return kvi_posix_status(errno);
+    if (system.f_type != 0xEF53 && system.f_type != 0x58465342 && system.f_type != 0x01021994) return KV_ERR_UNSUPPORTED;
+    if (syscall(SYS_fallocate, kvi_posix_fd(file), 0L, (long)offset, (long)size) != 0) return errno == EOPNOTSUPP ? KV_ERR_UNSUPPORTED : kvi_posix_status(errno);
+    memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, kvi_posix_fd(file), (off_t)offset);
+    if (memory == MAP_FAILED) return kvi_posix_status(errno);
+    *data = memory;
+    return KV_OK;
+}
+#define KVI_POSIX_MAP_WRITE kvi_posix_map_write
+#else
+#define KVI_POSIX_MAP_WRITE NULL
+#endif
+KVI_PRIVATE kv_status kvi_posix_truncate(void *user, kv_file *file, uint64_t size)
+{
+    (void)user;
+    if (!kvi_posix_reaches(size, 0)) return KV_ERR_TOO_LARGE;
+    return ftruncate(kvi_posix_fd(file), (off_t)size) == 0 ? KV_OK : kvi_posix_status(errno);
+}
 KVI_PRIVATE kv_status kvi_posix_link(void *user, const char *from, const char *to)
 {
     (void)user;
@@ -2467,9 +2504,9 @@ KVI_CORE const kv_io *kv_io_default(void)
         NULL, kvi_posix_open, kvi_posix_close, kvi_posix_size, kvi_posix_read_at, kvi_posix_append, kvi_posix_write_at,
         kvi_posix_sync, kvi_posix_rename, kvi_posix_remove, kvi_posix_list, kvi_posix_make_dir, kvi_posix_sync_dir,
 #if KVI_OS_WASI
-        kvi_posix_lock, kvi_posix_close, NULL, NULL, kvi_posix_link, kvi_posix_os_error
+        kvi_posix_lock, kvi_posix_close, NULL, NULL, kvi_posix_link, kvi_posix_os_error, KVI_POSIX_MAP_WRITE, kvi_posix_truncate
 #else
-        kvi_posix_lock, kvi_posix_close, kvi_posix_map, kvi_posix_unmap, kvi_posix_link, kvi_posix_os_error
+        kvi_posix_lock, kvi_posix_close, kvi_posix_map, kvi_posix_unmap, kvi_posix_link, kvi_posix_os_error, KVI_POSIX_MAP_WRITE, kvi_posix_truncate
 #endif
     };
     return &io;
@@ -2760,7 +2797,7 @@ KVI_CORE const kv_io *kv_io_default(void)
     static const kv_io io = {
         NULL, kvi_windows_open, kvi_windows_close, kvi_windows_size, kvi_windows_read_at, kvi_windows_append, kvi_windows_write_at,
         kvi_windows_sync, kvi_windows_rename, kvi_windows_remove, kvi_windows_list, kvi_windows_make_dir, kvi_windows_sync_dir,
-        kvi_windows_lock, kvi_windows_close, kvi_windows_map, kvi_windows_unmap, kvi_windows_link, kvi_windows_os_error
+        kvi_windows_lock, kvi_windows_close, kvi_windows_map, kvi_windows_unmap, kvi_windows_link, kvi_windows_os_error, NULL, NULL
     };
     return &io;
 }

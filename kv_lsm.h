@@ -67,7 +67,7 @@
    LIMITS
    Keys 0 to 65,535 bytes, values 0 to 1 GiB - 1, a batch 2 GiB - 1 in all, block_bytes 64 to 16 MiB.
    kv_lsm_delete_range and kv_lsm_ingest hold other writers back while they run. With map_tables a
-   disk error while reading is a signal (SIGBUS), as it is for everyone who maps files.
+   disk error is a signal (SIGBUS), as it is for everyone who maps files; a full disk is none.
 
    ERRORS
    Failures are statuses; kv_last_error(kv_lsm_store(db)) tells the last one in words, with the file. */
@@ -148,7 +148,7 @@ typedef struct kv_lsm_options {
     size_t   error_text_size;
     size_t   table_bytes;                   /* where a merge cuts its tables; default 8 MiB; at least 1 KiB */
     uint32_t open_files;                    /* table files kept open; default 256 */
-    bool     map_tables;                    /* map table files where kv_io can: faster reads; see LIMITS */
+    bool     map_tables;                    /* map table files, and the log but with KV_SYNC_WRITE, where kv_io can: faster; see LIMITS */
 } kv_lsm_options;
 
 /* The three presets: {0} written out; little memory (1 MiB memtable, no cache, no filters, lz4 or
@@ -344,7 +344,7 @@ KV_API kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats);
                 hash   (the 56 bytes before it, 0)
    seed       = hash(id number magic, 0) + the offset of what is checked, in its file
 
-   log        = header *record
+   log        = header *record *zero-byte         zeros: room for more, where it was written through a map
    manifest   = header snapshot-record *edit-record
    record     = header-check:u32 payload-check:u32 payload-size:u32 sequence:u64 durable:u64 payload
                 header-check  check(the 24 bytes behind it, seed), payload-check check(payload, seed)
@@ -417,6 +417,7 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_GROUP_BYTES (1u << 20)      /* of writers that share one record */
 #define KVI_LSM_SYNC_MS 90u                 /* a single set is synced so long after it, under KV_SYNC_BATCH */
 #define KVI_LSM_RETRY_MS 100u               /* before background work that ran out of memory is tried again */
+#define KVI_LSM_WINDOW (1u << 20)           /* of the log, mapped at a time; a multiple of 64 KiB */
 #define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
 #define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
@@ -576,6 +577,10 @@ typedef struct kvi_lsm_log {
     kv_file *file;
     uint64_t number, size;
     uint64_t durable;                       /* bytes known to be on stable storage; 0: not even its name is */
+    uint8_t *window;                        /* a part of it that is mapped, or NULL */
+    uint64_t window_at;
+    size_t   window_size;
+    bool     mapped, longer;                /* mapped: write through windows; longer: the file goes on behind size, with zeros */
     bool     failed;                        /* an append or sync failed: never touched again */
     bool     obsolete;                      /* flushed: removed with the last reference */
 } kvi_lsm_log;
@@ -2432,9 +2437,15 @@ KVI_PRIVATE bool kvi_lsm_table_overlaps(const kvi_lsm_table *t, kv_slice smalles
 
 /* ---- views ---- */
 
+KVI_PRIVATE void kvi_lsm_log_unmap(kv_lsm *db, kvi_lsm_log *log)
+{
+    if (log->window) db->io->unmap(db->io->user, log->window, log->window_size);
+    log->window = NULL;
+}
 KVI_PRIVATE void kvi_lsm_log_release(kv_lsm *db, kvi_lsm_log *log)
 {
     if (!log || kvi_sub_u32(&log->refs, 1) != 1) return;
+    kvi_lsm_log_unmap(db, log);
     if (log->file) (void)db->io->close(db->io->user, log->file);
     if (log->obsolete) kvi_lsm_remove_file(db, KVI_LSM_LOG, log->number);
     kvi_free(&db->options.allocator, log, sizeof *log);
@@ -2582,11 +2593,28 @@ KVI_PRIVATE kv_status kvi_lsm_scan_record(kvi_lsm_scan *r, uint64_t offset, uint
     if (payload_check != kvi_checksum(r->payload.data, size, r->seed + offset) && !KVI_MUTANT(KVI_MUTANT_NO_PAYLOAD_CHECK)) return KV_NOT_FOUND;
     return KV_OK;
 }
+/* Are there only zeros from `at` on? KV_OK, KV_NOT_FOUND or a failure to read. */
+KVI_PRIVATE kv_status kvi_lsm_scan_zeros(kvi_lsm_scan *r, uint64_t at)
+{
+    while (at < r->size) {
+        size_t         size = r->size - at < 4096 ? (size_t)(r->size - at) : 4096;
+        const uint8_t *b;
+        kv_status      s = kvi_lsm_scan_need(r, at, size, &b);
+        if (s < 0) return s;
+        for (size_t i = 0; i < size; i++) if (b[i]) return KV_NOT_FOUND;
+        at += size;
+    }
+    return KV_OK;
+}
 KVI_PRIVATE kv_status kvi_lsm_scan_next(kvi_lsm_scan *r)
 {
     uint64_t  next = r->at;
     kv_status s = kvi_lsm_scan_record(r, r->at, &next);
     if (KVI_MUTANT(KVI_MUTANT_SKIP_BAD) && s == KV_NOT_FOUND && next > r->at && r->kind == KVI_LSM_LOG) { r->at = next; return kvi_lsm_scan_next(r); }
+    if (s == KV_NOT_FOUND && r->kind == KVI_LSM_LOG) {      /* room that was never used is an end like any other */
+        s = kvi_lsm_scan_zeros(r, r->at);
+        if (s == KV_OK) return KV_END;
+    }
     if (s != KV_OK) return s;
     if (r->durable > r->durable_seen) r->durable_seen = r->durable;
     r->at = next;
@@ -2667,12 +2695,39 @@ KVI_PRIVATE kv_status kvi_lsm_log_new(kv_lsm *db, uint64_t chain, uint64_t befor
         return s;
     }
     log->size = sizeof header;
+    log->mapped = db->options.map_tables && db->options.sync != KV_SYNC_WRITE && db->io->map_write && db->io->truncate && db->io->unmap;
     kvi_add_u64(&db->written, sizeof header);
     *out = log;
     return KV_OK;
 }
 
 /* Sync one log, and its name the first time. */
+/* Where the next `size` bytes of the log are mapped, or NULL: then write them. By the leader. */
+KVI_PRIVATE uint8_t *kvi_lsm_log_window(kv_lsm *db, kvi_lsm_log *log, size_t size)
+{
+    void *data;
+    if (log->window && size <= log->window_at + log->window_size - log->size) return log->window + (log->size - log->window_at);
+    kvi_lsm_log_unmap(db, log);
+    if (size > KVI_LSM_WINDOW / 2) return NULL;
+    log->longer = true;
+    log->window_at = log->size & ~(uint64_t)65535;
+    log->window_size = db->options.memtable_bytes < KVI_LSM_WINDOW ? KVI_LSM_WINDOW / 2 + 65536 : KVI_LSM_WINDOW;
+    if (db->io->map_write(db->io->user, log->file, log->window_at, log->window_size, &data) != KV_OK) { log->mapped = false; return NULL; }
+    log->window = (uint8_t *)data;
+    return log->window + (log->size - log->window_at);
+}
+/* Let the file end where the log does, on stable storage. */
+KVI_PRIVATE kv_status kvi_lsm_log_cut(kv_lsm *db, kvi_lsm_log *log)
+{
+    kv_status s;
+    if (!log->longer) return KV_OK;
+    kvi_lsm_log_unmap(db, log);
+    s = db->io->truncate(db->io->user, log->file, log->size);
+    if (s == KV_OK) s = kvi_lsm_sync_file(db, log->file);
+    if (s < 0) { log->failed = true; return kvi_lsm_fail_file(db, s, "cannot cut and sync", KVI_LSM_LOG, log->number, log->size); }
+    log->longer = false;
+    return KV_OK;
+}
 KVI_PRIVATE kv_status kvi_lsm_log_sync(kv_lsm *db, kvi_lsm_log *log)
 {
     uint64_t  size = log->size;
@@ -3374,6 +3429,7 @@ KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
         kvi_free(&db->options.allocator, view, sizeof *view);
         return s;
     }
+    kvi_lsm_log_unmap(db, db->log);
     fresh->log = log;
     kvi_mutex_lock(&db->mutex);
     db->active->last_sequence = db->sequence;
@@ -3534,10 +3590,13 @@ KVI_PRIVATE kvi_lsm_group kvi_lsm_gather(kvi_lsm_writer *leader)
 KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
 {
     kvi_lsm_log *log = db->log;
-    kv_status    s;
+    uint8_t     *window = NULL;
+    kv_status    s = KV_OK;
     kvi_lsm_record_header((uint8_t *)db->record.data, kvi_lsm_seed(db->id, log->number, KVI_LSM_LOG) + log->size,
                           db->record.size - KVI_LSM_RECORD_SIZE, sequence, log->durable);
-    if (db->io == kv_io_default()) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
+    if (log->mapped) window = kvi_lsm_log_window(db, log, db->record.size);
+    if (window) memcpy(window, db->record.data, db->record.size);
+    else if (db->io == kv_io_default()) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
     else s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);   /* the system's own would ask where the end is */
     if (KVI_MUTANT(KVI_MUTANT_APPEND_ERROR) && s < 0) s = KV_OK;
     if (s < 0) {
@@ -6364,6 +6423,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_open(const char *path, const kv_lsm_options *opt
 KVI_PRIVATE kv_status kvi_lsm_mark_clean(kv_lsm *db)
 {
     kv_status s = kvi_lsm_sync_logs(db);
+    if (s == KV_OK) s = kvi_lsm_log_cut(db, db->log);
     if (s == KV_OK) s = kvi_lsm_edit_begin(db);
     if (s == KV_OK) s = kvi_lsm_put_counters(db, &db->edit);
     if (s == KV_OK) s = kvi_lsm_put_field(&db->edit, KVI_LSM_FIELD_CLEAN, db->log->number);

@@ -187,6 +187,73 @@ TEST(crash_files, lock_of_a_killed_process_is_free)
     expect_store(in_base("db"), 30);
     end();
 }
+
+/* ---- a log that is written through a map ---- */
+
+static int child_leaves_mapped(void *path)
+{
+    kv_lsm_options o = small_options();
+    kv_lsm        *db;
+    o.map_tables = true;
+    o.memtable_bytes = 1 << 20;
+    if (open_with((const char *)path, &o, &db) < 0) return 1;
+    fill(db, 0, 3000);
+    raise(SIGKILL);
+    return 2;
+}
+static uint64_t size_of(const char *path) { struct stat info; return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0; }
+static void put_byte(const char *path, uint64_t from_end)
+{
+    FILE *f = fopen(path, "r+b");
+    CHECK(f && fseek(f, -(long)from_end, SEEK_END) == 0 && fputc(1, f) == 1);
+    if (f) fclose(f);
+}
+/* What a killed process stored is there; the zeros behind it are no damage, anything else there is. */
+TEST(crash_files, log_written_through_a_map_outlives_its_process)
+{
+    for (int torn = 0; torn < 2; torn++) {
+        kv_lsm        *db;
+        kv_lsm_stats_t stats;
+        char           log[512];
+        begin();
+        CHECK_EQ(in_child(child_leaves_mapped, (void *)(uintptr_t)in_base("db")), -1);
+        name_of_first(in_base("db"), ".log", log, sizeof log);
+        CHECK(size_of(log) > 3000 * 60);
+        if (torn) put_byte(log, 9);
+        CHECK_OK(kv_lsm_check(in_base("db"), NULL, NULL, NULL));
+        if (CHECK_OK(open_at(in_base("db"), &db))) {
+            CHECK_OK(kv_lsm_stats(db, &stats));
+            CHECK_EQ(stats.recovered_records, 3000);
+            CHECK_EQ(count_of(db), 3000);
+            if (size_of(log) % 65536 == 0) CHECK_EQ(stats.recovered_dropped_bytes != 0, torn);
+            CHECK_OK(kv_lsm_close(db));
+        }
+        expect_store(in_base("db"), 3000);
+        end();
+    }
+}
+/* Closed cleanly, it ends where its records do, also where the memtable needed no flush. */
+TEST(crash_files, log_written_through_a_map_is_cut_when_it_is_closed)
+{
+    kv_lsm_options o = small_options();
+    kv_lsm        *db;
+    char           log[512];
+    begin();
+    o.map_tables = true;
+    if (CHECK_OK(open_with(in_base("db"), &o, &db))) {
+        kv_iter *iter;
+        fill(db, 0, 40);
+        CHECK_OK(kv_lsm_flush(db));
+        CHECK_OK(kv_lsm_iter_open(db, NULL, NULL, &iter));
+        CHECK_OK(kv_lsm_ingest(db, iter));              /* a record in the log, and nothing in the memtable */
+        kv_iter_close(iter);
+        CHECK_OK(kv_lsm_close(db));
+    }
+    name_of_first(in_base("db"), ".log", log, sizeof log);
+    CHECK(size_of(log) >= 64 && size_of(log) < 4096);
+    expect_store(in_base("db"), 40);
+    end();
+}
 TEST(crash_files, lock_that_is_a_directory_is_an_error)
 {
     kv_lsm *db;
