@@ -568,7 +568,7 @@ KVI_INLINE uint64_t kvi_fst_below(const kvi_fst_block *b, uint32_t depth, uint64
 }
 
 /* The arcs behind a node's columns. */
-KVI_PRIVATE bool kvi_fst_parse_arcs(kvi_fst_block *b)
+KVI_INLINE bool kvi_fst_parse_arcs(kvi_fst_block *b)
 {
     const uint8_t *p = b->after;
     uint32_t       entries = kvi_fst_entries(b);
@@ -585,7 +585,7 @@ KVI_PRIVATE bool kvi_fst_parse_arcs(kvi_fst_block *b)
 }
 
 /* Find the columns of the state at `offset`: a leaf, or a node. False: there is none. */
-KVI_PRIVATE bool kvi_fst_parse(const kv_fst *f, uint64_t offset, bool leaf, kvi_fst_block *b)
+KVI_INLINE bool kvi_fst_parse_here(const kv_fst *f, uint64_t offset, bool leaf, kvi_fst_block *b)
 {
     const uint8_t *p;
     uint64_t       left, skip, rest0, symbols;
@@ -627,6 +627,7 @@ KVI_PRIVATE bool kvi_fst_parse(const kv_fst *f, uint64_t offset, bool leaf, kvi_
     b->left = left - symbols;
     return leaf || kvi_fst_parse_arcs(b);
 }
+KVI_PRIVATE bool kvi_fst_parse(const kv_fst *f, uint64_t offset, bool leaf, kvi_fst_block *b) { return kvi_fst_parse_here(f, offset, leaf, b); }
 
 KVI_INLINE uint64_t kvi_fst_end(const kvi_fst_block *b, uint32_t entry) { return kvi_fst_load(b->ends + (size_t)entry * b->end_width, b->end_width); }
 /* Keys below the arcs before this one. */
@@ -790,11 +791,11 @@ KVI_INLINE bool kvi_fst_search_symbols(const kvi_fst_block *b, bool tokens, uint
     found->whole = whole && column == here;
     return true;
 }
-KVI_PRIVATE bool kvi_fst_search_bytes(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
+KVI_INLINE bool kvi_fst_search_bytes(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
 {
     return kvi_fst_search_symbols(b, false, base, q, at, whole, found);
 }
-KVI_PRIVATE bool kvi_fst_search_leaf(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
+KVI_INLINE bool kvi_fst_search_leaf(const kvi_fst_block *b, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
 {
     return b->dictionary ? kvi_fst_search_symbols(b, true, base, q, at, whole, found) : kvi_fst_search_bytes(b, base, q, at, whole, found);
 }
@@ -822,7 +823,7 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
         kvi_fst_block *b = &place->leaf;
         uint64_t       child;
         uint32_t       child_base;
-        if (!kvi_fst_parse(f, offset, false, b)) return KV_ERR_CORRUPT;
+        if (!kvi_fst_parse_here(f, offset, false, b)) return KV_ERR_CORRUPT;
         if (!kvi_fst_search_bytes(b, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
         if (found.before) return KV_NOT_FOUND;
         if (!kvi_fst_arc(b, offset, base, found.entry, &child, &child_base)) return KV_ERR_CORRUPT;
@@ -834,7 +835,7 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
         offset = child;
         base = child_base;
     }
-    if (!kvi_fst_parse(f, offset, true, &place->leaf)) return KV_ERR_CORRUPT;
+    if (!kvi_fst_parse_here(f, offset, true, &place->leaf)) return KV_ERR_CORRUPT;
     if (!kvi_fst_search_leaf(&place->leaf, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
     if (found.before) return KV_NOT_FOUND;
     place->entry = found.entry;
