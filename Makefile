@@ -56,7 +56,7 @@ at_levels  = $(foreach l,$(LEVELS),$(addsuffix .$(l),$(call programs,$(1),$(2)))
 programs   = $(addprefix $(1)/,$(basename $(notdir $(2))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash levels compile-matrix install uninstall single clean deps
+.PHONY: help demo test examples bench bench-deps fuzz sanitize race crash levels compile-matrix lint test-packages install uninstall single clean deps
 .DELETE_ON_ERROR:
 
 help:
@@ -72,7 +72,10 @@ help:
 	@echo "make crash            crash tests, ten times as many as in make test"
 	@echo "make fuzz             every fuzz target for FUZZ_SECONDS=20"
 	@echo "make compile-matrix   every header, standard, compiler, switch and SIMD level"
-	@echo "make test-ports       on other platforms: test-32bit, -musl, -firmware, -wasm, -windows, -bigendian; tests/port/deps.sh installs tools"
+	@echo "make lint             gcc's analyzer, clang-tidy and cppcheck over every header"
+	@echo "make test-ports       on other platforms: test-firmware, test-wasm, test-windows, test-bigendian, test-32bit, test-musl"
+	@echo "                      and as C++: test-cxx; tests/port/deps.sh installs compilers and emulators"
+	@echo "make test-packages    CMake, Meson, make single, and the metadata of PlatformIO, Zephyr, ESP-IDF, vcpkg, Conan"
 	@echo "make sizes            what each module needs on Cortex-M0, -M3 and RV32: code, stack, memory"
 	@echo "make install          headers and pkg-config files to PREFIX=$(PREFIX), below DESTDIR if given; make uninstall"
 	@echo "make single           dist/: each header as one file with all of ours that it needs"
@@ -172,8 +175,13 @@ fuzz: deps
 SCRIPT_ENV = CC="$(CC)" CXX="$(CXX)" CLANG="$(CLANG)" CPPFLAGS="$(CPPFLAGS)" LDFLAGS="$(LDFLAGS)" LIBS="$(LIBS)" BUILD="$(BUILD)" JOBS=$(JOBS)
 examples: deps
 	@$(SCRIPT_ENV) bash tests/run tests/compile/test_examples.sh
+MATRIX_SCRIPTS := tests/compile/test_headers.sh tests/compile/test_link.sh
 compile-matrix: deps
-	@$(SCRIPT_ENV) JOBS=1 KV_MATRIX=full MATRIX_JOBS=$(JOBS) KV_TEST_TIMEOUT=1500 bash tests/run $(SCRIPTS)
+	@$(SCRIPT_ENV) JOBS=1 KV_MATRIX=full MATRIX_JOBS=$(JOBS) KV_TEST_TIMEOUT=1500 bash tests/run $(MATRIX_SCRIPTS)
+lint: deps
+	@$(SCRIPT_ENV) KV_TEST_TIMEOUT=900 bash tests/run tests/compile/lint.sh
+test-packages: deps
+	@$(SCRIPT_ENV) bash tests/run tests/compile/test_packages.sh
 
 NATIVE = $(shell echo 'int x;' | $(CC) -march=native -fsyntax-only -xc - 2>/dev/null && echo -march=native)
 $(BUILD)/demo: examples/demo.c $(HEADERS)
@@ -199,8 +207,10 @@ uninstall:
 	cd "$(DESTDIR)$(includedir)" && rm -f $(HEADERS)
 	rm -f "$(DESTDIR)$(pkgconfigdir)/kv.pc" "$(DESTDIR)$(pkgconfigdir)/kv-compress.pc"
 
+SINGLE ?= dist
 single:
-	sh tests/single.sh dist $(HEADERS)
+	@sh tests/single.sh $(SINGLE) $(HEADERS)
+	@echo "$(words $(HEADERS)) headers in $(SINGLE)/"
 
 clean:
 	rm -rf $(BUILD) dist

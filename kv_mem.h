@@ -1283,6 +1283,7 @@ KVI_PRIVATE void kvi_mem_segment_move(const kv_mem *m, const kvi_mem_shard *s, c
                                       kvi_mem_bucket *first, kvi_mem_bucket *second, uint32_t mask, uint32_t bit)
 {
     kvi_mem_spot spot;
+    memset(&spot, 0, sizeof spot);
     spot.mask = mask;
     for (uint32_t i = 0; i <= from_mask; i++) {
         uint32_t used = ~kvi_mem_match(from + i, 0) & KVI_MEM_ALL_SLOTS;

@@ -6,7 +6,8 @@
 #     run_jobs                        runs them, prints failures and `N passed, N failed`, and exits
 #
 # $out is an empty directory for the script. KV_MATRIX=full asks for every combination; without it a
-# script keeps to those that most often find something.
+# script keeps to those that most often find something. KV_MATRIX_ONLY, KV_MATRIX_NOT: regular
+# expressions, for those jobs alone whose names match, and match not.
 CC=${CC:-gcc} CXX=${CXX:-g++} BUILD=${BUILD:-build}
 LIBS=${LIBS:--Wl,--as-needed -llz4 -lzstd -lpthread -lm}
 CLANG=${CLANG-$(command -v clang || command -v clang-14)}
@@ -14,14 +15,15 @@ CLANGXX=${CLANG:+$(echo "$CLANG" | sed 's/clang\(-[0-9]*\)\{0,1\}$/clang++\1/')}
 full= quick=yes; [ "$KV_MATRIX" = full ] && full=yes quick=
 strict="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wundef -Werror"
 strict_c="$strict -Wstrict-prototypes"
-out=$BUILD/compile/$(basename "$0" .sh)
+out=$BUILD/compile/$(basename "${KV_JOBS:-$0}" .sh)
 rm -rf "$out"; mkdir -p "$out/jobs"
 headers=; for h in kv kv_simd kv_mem kv_art kv_fst kv_compress kv_lsm; do [ -e $h.h ] && headers="$headers $h"; done
 switch_of() { case $1 in kv) echo KV_CORE_IMPLEMENTATION;; *) echo "$(echo "$1" | tr a-z A-Z)_IMPLEMENTATION";; esac; }
 
 job_count=0 skip_count=0
-job()       { job_count=$((job_count + 1)); printf '%s\n%s\n%s\n' "$1" 0 "$2" > "$out/jobs/$job_count"; }
-job_fails() { job_count=$((job_count + 1)); printf '%s\n%s\n%s\n' "$1" 1 "$2" > "$out/jobs/$job_count"; }
+wanted_job() { [[ -z $KV_MATRIX_ONLY || $1 =~ $KV_MATRIX_ONLY ]] && [[ -z $KV_MATRIX_NOT || ! $1 =~ $KV_MATRIX_NOT ]]; }
+job()       { wanted_job "$1" || return 0; job_count=$((job_count + 1)); printf '%s\n%s\n%s\n' "$1" 0 "$2" > "$out/jobs/$job_count"; }
+job_fails() { wanted_job "$1" || return 0; job_count=$((job_count + 1)); printf '%s\n%s\n%s\n' "$1" 1 "$2" > "$out/jobs/$job_count"; }
 note_skip() { skip_count=$((skip_count + 1)); echo "SKIP $1: $2"; }
 
 run_one_job() {

@@ -58,12 +58,14 @@ done
 
 # ---- optimisation finds other warnings (maybe-uninitialized, array-bounds, stringop-overflow) ----
 if [ -n "$full" ]; then
+    native=$($CC -march=native -fsyntax-only -xc /dev/null 2>/dev/null && echo -march=native)
     for h in $headers; do
-        for level in -O0 -O1 -O2 -O3 -Os; do
-            for compiler in $compilers; do
-                job "$h.h, $compiler $level" "$(c_of $compiler) -std=c99 $level $strict_c -I. -c -o $out/$h.$compiler$level.o $out/$h.implement.c"
-                case $level in -O0|-O2) job "$h.h, $compiler C++ $level" "$(cxx_of $compiler) -std=c++11 $level $strict -I. -c -o $out/$h.$compiler.cxx$level.o -xc++ $out/$h.implement.c";; esac
-            done
+        for level in -O0 -O2 "-O3 $native" -Os; do
+            job "$h.h, gcc $level" "$(c_of gcc) -std=c99 $level $strict_c -I. -c -o $out/$h.gcc${level%% *}.o $out/$h.implement.c"
+        done
+        job "$h.h, gcc C++ -O2" "$(cxx_of gcc) -std=c++11 -O2 $strict -I. -c -o $out/$h.gcc.cxx.o -xc++ $out/$h.implement.c"
+        [ -z "$CLANG" ] || for level in -O0 -O3; do
+            job "$h.h, clang $level" "$(c_of clang) -std=c99 $level $strict_c -I. -c -o $out/$h.clang$level.o $out/$h.implement.c"
         done
     done
 fi

@@ -58,9 +58,9 @@ stdio='v?[fsd]?n?printf|(__)?v?[fs]?n?printf_chk|puts|fputs|putc|putchar|fputc|f
 threads='pthread_.*|sched_.*|__atomic_.*|__sync_.*|nanosleep|sysconf'
 files='open|open64|openat|close|read|write|pread|pread64|pwrite|pwrite64|lseek|lseek64|ftruncate|ftruncate64|fsync|fdatasync|fcntl|fcntl64|flock|rename|unlink|remove|link|mkdir|rmdir|opendir|readdir|readdir64|closedir|stat|fstat|fstat64'
 maps='mmap|mmap64|munmap'      # also a source of memory: gone with the rest, not with files alone
-off() {         # header, options, pattern
+off() {         # header, options, pattern, levels of optimisation
     local h=$1 name level
-    for level in -O0 ${full:+-O2}; do
+    for level in ${4:--O0}; do
         name=$out/$h.off$job_count$level.o
         job "$h.h with $2 ($level) references none of it" "$CC $CPPFLAGS -std=c99 $level -I. $2 -c -o $name $out/$h.c && nm -u $name | awk '{print \$NF}' | sed 's/@.*//' | grep -xE '$3'; [ -e $name ]"
     done
@@ -74,5 +74,5 @@ for h in all ${full:+$modules}; do
     off $h -DKV_NO_LZ4     'LZ4.*'
     off $h -DKV_NO_ZSTD    '(ZSTD|ZDICT|HUF|FSE).*'
 done
-for h in $modules; do off $h "$everything" "$allocation|$stdio|$threads|$files|$maps|LZ4.*|(ZSTD|ZDICT|HUF|FSE).*"; done
+for h in $modules; do off $h "$everything" "$allocation|$stdio|$threads|$files|$maps|LZ4.*|(ZSTD|ZDICT|HUF|FSE).*" "-O0 ${full:+-O2}"; done
 run_jobs

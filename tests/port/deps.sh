@@ -1,52 +1,80 @@
 #!/bin/sh
-# Install what the tests on other platforms need, from Debian or Ubuntu, group by group.
+# Install what the tests need, from Debian or Ubuntu, group by group.
 #
-#     tests/port/deps.sh                          all groups
+#     tests/port/deps.sh                          every group but `base` and `lint`
 #     tests/port/deps.sh firmware windows         some of them
 #
-#     firmware    Cortex-M and RV32 compilers, picolibc, qemu-system     2.4 GB on disk, 30-60 s
-#     wasm        wasi-libc, lld, clang's runtime (node must be there)   12 MB, 5 s
-#     windows     mingw-w64 and wine                                     1.1 GB, 15-30 s
-#     native      musl, gcc's 32-bit libraries                           0.1 GB, 5 s
-#     bigendian   s390x, mips and armhf compilers, qemu-user             0.8 GB, 15-30 s
+#     base        compilers, libraries and build systems that every test uses   0.9 GB on disk
+#     lint        clang-tidy, cppcheck                                          0.1 GB
+#     native      musl, gcc's 32-bit libraries                                  0.1 GB
+#     firmware    Cortex-M and RV32 compilers, picolibc, qemu-system            2.4 GB
+#     wasm        wasi-libc, lld, clang's runtime, node where there is none     0.1 GB
+#     windows     mingw-w64 and wine                                            1.1 GB
+#     bigendian   s390x, mips and armhf compilers, qemu-user                    0.8 GB
 #
-# A group whose tools are all there costs nothing. One that cannot be had is a SKIP line, and the
-# tests that need it skip too. (gcc-multilib and Debian's cross compilers exclude each other;
+# What is missing of all the groups is asked for in one call, and where that fails group by group. A
+# group whose tools are all there costs nothing. One that cannot be had is a SKIP line, and the tests
+# that need it skip too. (gcc-multilib and Debian's cross compilers exclude each other;
 # gcc-12-multilib goes with both.)
 
 have() { for tool in "$@"; do command -v "$tool" >/dev/null 2>&1 || return 1; done; }
-clang_version() { for v in 19 18 17 16 15 14; do have "clang-$v" && { echo $v; return; }; done; echo 14; }
+clang_version() { for v in 19 18 17 16 15 14; do have "clang-$v" && { echo $v; return; }; done; apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | grep . || echo 14; }
+gcc_version() { gcc -dumpversion 2>/dev/null | sed 's/\..*//' | grep . || apt-cache depends gcc | sed -n 's/.*Depends: gcc-\([0-9]*\)$/\1/p'; }
 
 packages() {
+    v=$(clang_version)
     case $1 in
+    base)      echo gcc g++ make git libc6-dev libxxhash-dev liblz4-dev libzstd-dev pkg-config cmake meson ninja-build python3 zstd xz-utils ca-certificates "clang-$v clang"
+               ! apt-cache show "libclang-rt-$v-dev" >/dev/null 2>&1 || echo "libclang-rt-$v-dev";;
+    lint)      echo "clang-tidy-$v cppcheck";;
+    native)    echo "musl-tools gcc-$(gcc_version)-multilib";;
     firmware)  echo gcc-arm-none-eabi picolibc-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc;;
-    wasm)      v=$(clang_version); echo "clang-$v wasi-libc libclang-rt-$v-dev-wasm32 lld-$v";;
-    windows)   echo gcc-mingw-w64-x86-64-posix g++-mingw-w64-x86-64-posix wine64;;
-    native)    echo "musl-tools gcc-$(gcc -dumpversion 2>/dev/null | sed 's/\..*//')-multilib";;
+    wasm)      echo "clang-$v llvm-$v wasi-libc libclang-rt-$v-dev-wasm32 lld-$v"; have node || echo nodejs;;
+    windows)   echo gcc-mingw-w64-x86-64-posix wine64;;
     bigendian) echo gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-mips-linux-gnu libc6-dev-mips-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static;;
     esac
 }
+makes() { echo 'int main(void) { return 0; }' | "$@" -x c - -o /dev/null 2>/dev/null; }
 is_there() {
+    v=$(clang_version)
     case $1 in
+    base)      have gcc g++ make git clang pkg-config cmake meson ninja python3 zstd xz && makes clang -fsanitize=address &&
+               echo '#include <xxhash.h>
+#include <lz4.h>
+#include <zstd.h>' | gcc -fsyntax-only -xc - 2>/dev/null;;
+    lint)      have "clang-tidy-$v" cppcheck;;
+    native)    have musl-gcc && makes gcc -m32;;
     firmware)  have arm-none-eabi-gcc qemu-system-arm riscv64-unknown-elf-gcc qemu-system-riscv32 && [ -d /usr/lib/picolibc ];;
-    wasm)      have node "wasm-ld-$(clang_version)" && [ -d /usr/include/wasm32-wasi ];;
+    wasm)      have node "clang-$v" "llvm-ar-$v" "wasm-ld-$v" && [ -d /usr/include/wasm32-wasi ];;
     windows)   have x86_64-w64-mingw32-gcc-posix && { have wine64 || [ -x /usr/lib/wine/wine64 ]; };;
-    native)    have musl-gcc && echo 'int main(void) { return 0; }' | gcc -m32 -x c - -o /dev/null 2>/dev/null;;
-    bigendian) have s390x-linux-gnu-gcc mips-linux-gnu-gcc arm-linux-gnueabihf-gcc qemu-s390x-static;;
+    bigendian) have s390x-linux-gnu-gcc mips-linux-gnu-gcc arm-linux-gnueabihf-gcc qemu-s390x-static qemu-mips-static qemu-arm-static;;
+    *)         return 2;;
     esac
 }
-
 root=
 [ "$(id -u)" = 0 ] || { have sudo && root="sudo -n"; }
-updated=
+install() { DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-remove --no-install-recommends "$@" >/dev/null 2>&1; }
+
+begin=$(date +%s)
+missing=
 for group in ${*:-native firmware wasm windows bigendian}; do
-    [ -n "$(packages "$group")" ] || { echo "no such group: $group" >&2; exit 2; }
-    is_there "$group" && continue
-    have apt-get || { echo "SKIP $group: no apt-get to install $(packages "$group") with"; continue; }
-    [ -n "$updated" ] || { $root apt-get update -qq >/dev/null 2>&1; updated=1; }
-    begin=$(date +%s)
-    DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-remove --no-install-recommends $(packages "$group") >/dev/null 2>&1
-    if is_there "$group"; then echo "installed the tools for $group in $(($(date +%s) - begin)) s"
-    else echo "SKIP $group: could not install $(packages "$group")"; fi
+    is_there "$group"
+    case $? in 0) ;; 2) echo "no such group: $group" >&2; exit 2;; *) missing="$missing $group";; esac
 done
+[ -n "$missing" ] || exit 0
+if ! have apt-get; then
+    for group in $missing; do echo "SKIP $group: no apt-get to install its tools with"; done
+    exit 0
+fi
+$root apt-get update -qq >/dev/null 2>&1
+wanted=$(for group in $missing; do packages "$group"; done)
+if ! install $wanted; then
+    for group in $missing; do
+        is_there "$group" || install $(packages "$group") || for package in $(packages "$group"); do install "$package"; done
+    done
+fi
+for group in $missing; do
+    is_there "$group" || echo "SKIP $group: could not install all of $(packages "$group" | tr '\n' ' ')"
+done
+echo "looked for the tools of$missing: $(($(date +%s) - begin)) s"
 exit 0

@@ -19,7 +19,10 @@ windows)
     WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= DISPLAY=
     export WINEPREFIX WINEDEBUG WINEDLLOVERRIDES DISPLAY
     wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
-    [ -d "$WINEPREFIX" ] || { mkdir -p "$WINEPREFIX"; "$wine" cmd /c exit >/dev/null 2>&1; }
+    # its system directory is made once, by the first of those that run at the same time
+    if mkdir "$WINEPREFIX" 2>/dev/null; then "$wine" cmd /c exit >/dev/null 2>&1; : > "$WINEPREFIX/made"; fi
+    waited=0
+    while [ ! -e "$WINEPREFIX/made" ] && [ $waited -lt 300 ]; do sleep 1; waited=$((waited + 1)); done
     { "$wine" "$program" "$@"; echo $? > "$program.status"; } | tr -d '\r'
     exit "$(cat "$program.status")";;
 s390x)  exec qemu-s390x-static "$program" "$@";;

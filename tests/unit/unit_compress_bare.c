@@ -2,8 +2,12 @@
    Goal: with neither library compiled in, kv_compress.h still stores, checks and packs floats, and says
    in words what is missing.
    Method: KV_NO_LZ4 and KV_NO_ZSTD; values that LZ4 and zstd packed elsewhere. */
+#ifndef KV_NO_LZ4
 #define KV_NO_LZ4
+#endif
+#ifndef KV_NO_ZSTD
 #define KV_NO_ZSTD
+#endif
 #define KV_COMPRESS_IMPLEMENTATION
 #include "../../kv_compress.h"
 #include "../ref_store.h"

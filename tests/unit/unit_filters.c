@@ -227,6 +227,9 @@ TEST(filters, packed_values_are_the_same_at_every_level)
         memset(&o, 0, sizeof o);
         o.codec = wanted[k].codec;
         o.filter = wanted[k].filter;
+#if defined(KV_NO_ZSTD)
+        if (o.codec == KV_CODEC_ZSTD) continue;
+#endif
         CHECK_OK(kv_compressor_open(&o, &c));
         CHECK_OK(kv_compress(c, kv_bytes(raw, sizeof raw), &packed));
         CHECK(packed.size < sizeof raw);

@@ -1479,6 +1479,7 @@ static bool golden_deleted(uint64_t n) { return n % 11 == 0; }
 typedef struct golden_list { char names[64][64]; size_t count; } golden_list;
 enum { GOLDEN_FLUSHED = 600, GOLDEN_ALL = 700 };
 
+#if KVI_OS_POSIX
 /* KV_LSM_GOLDEN=directory: write the store there, to be committed when a format is released. */
 static void golden_write(const char *path)
 {
@@ -1506,6 +1507,7 @@ static void golden_write(const char *path)
     { char command[900]; snprintf(command, sizeof command, "cp -r '%s' '%s.copy' && rm -f '%s.copy/LOCK'", path, path, path); if (system(command) != 0) CHECK(!"copied"); }
     CHECK_OK(kv_lsm_close(db));
 }
+#endif
 static bool golden_is(kv_lsm *db)
 {
     char     key[32], value[64];
@@ -1552,8 +1554,12 @@ TEST(lsm_golden, a_store_of_format_1_opens_reads_and_is_upgraded)
     kv_lsm_options o = small(d);
     kv_lsm        *db;
     char           path[400];
-    const char    *write = getenv("KV_LSM_GOLDEN");
-    if (write) { golden_write(write); disk_free(d); return; }
+#if KVI_OS_POSIX
+    if (getenv("KV_LSM_GOLDEN")) { golden_write(getenv("KV_LSM_GOLDEN")); disk_free(d); return; }
+#endif
+#if defined(KV_NO_LZ4) || defined(KV_NO_ZSTD)
+    { disk_free(d); TEST_SKIP("its blocks are packed by LZ4 and ZSTD, and one of them is not here"); return; }
+#endif
     golden_path(path);
     golden_load(d, path);
     CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
