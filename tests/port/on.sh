@@ -20,9 +20,8 @@ windows)
     export WINEPREFIX WINEDEBUG WINEDLLOVERRIDES DISPLAY
     wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
     # its system directory is made once, by the first of those that run at the same time
-    if mkdir "$WINEPREFIX" 2>/dev/null; then "$wine" cmd /c exit >/dev/null 2>&1; : > "$WINEPREFIX/made"; fi
-    waited=0
-    while [ ! -e "$WINEPREFIX/made" ] && [ $waited -lt 300 ]; do sleep 1; waited=$((waited + 1)); done
+    made() { [ -e "$WINEPREFIX.made" ] || { mkdir -p "$WINEPREFIX"; "$wine" cmd /c exit >/dev/null 2>&1; : > "$WINEPREFIX.made"; }; }
+    if command -v flock >/dev/null; then exec 9> "$WINEPREFIX.lock"; flock 9; made 9>&-; flock -u 9; exec 9>&-; else made; fi
     { "$wine" "$program" "$@"; echo $? > "$program.status"; } | tr -d '\r'
     exit "$(cat "$program.status")";;
 s390x)  exec qemu-s390x-static "$program" "$@";;
