@@ -36,17 +36,17 @@ wasm|wasm-simd)
         link="-Wl,-z,stack-size=1048576 -lwasi-emulated-process-clocks"; needs=node;;       # zstd's trainer asks clock()
 windows)
         cc=x86_64-w64-mingw32-gcc-posix machine=-D__USE_MINGW_ANSI_STDIO=1; link=-static
-        needs=wine64; [ ! -x /usr/lib/wine/wine64 ] || needs=/usr/lib/wine/wine64; scale=0.3;;
-s390x)  cc=s390x-linux-gnu-gcc machine=; link=-static; libs=-lpthread; needs=qemu-s390x-static;;
-mips)   cc=mips-linux-gnu-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs="-lpthread -latomic"; needs=qemu-mips-static;;
-armhf)  cc=arm-linux-gnueabihf-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs=-lpthread; needs=qemu-arm-static;;
+        needs=wine64; [ ! -x /usr/lib/wine/wine64 ] || needs=/usr/lib/wine/wine64; scale=0.2;;
+s390x)  cc=s390x-linux-gnu-gcc machine=; link=-static; libs=-lpthread; needs=qemu-s390x-static scale=0.05;;
+mips)   cc=mips-linux-gnu-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs="-lpthread -latomic"; needs=qemu-mips-static scale=0.05;;
+armhf)  cc=arm-linux-gnueabihf-gcc machine=-D_FILE_OFFSET_BITS=64; link=-static; libs=-lpthread; needs=qemu-arm-static scale=0.05;;
 native) cc=${CC:-gcc} machine=; libs=-lpthread; needs=sh; scale=1;;
-i386)   cc="gcc -m32 -isystem /usr/include/$(gcc -print-multiarch 2>/dev/null)" machine=-D_FILE_OFFSET_BITS=64; libs=-lpthread; needs=sh; scale=1
+i386)   cc="gcc -m32 -isystem /usr/include/$(gcc -print-multiarch 2>/dev/null)" machine=-D_FILE_OFFSET_BITS=64; libs=-lpthread; needs=sh; scale=0.5
         echo 'int main(void) { return 0; }' | gcc -m32 -x c - -o /dev/null 2>/dev/null || cc=gcc-multilib;;
 cxx11)  cc=${CXX:-g++} machine=; libs=-lpthread; needs=sh; scale=0.3; language=c++ standard=gnu++11;;
 cxx20)  for v in 19 18 17 16 15 14; do command -v clang++-$v >/dev/null && break; done
         cc=clang++-$v machine=; libs=-lpthread; needs=sh; scale=0.3; language=c++ standard=gnu++20;;
-musl)   cc=musl-gcc machine=; link=-static; needs=sh; scale=1;;
+musl)   cc=musl-gcc machine=; link=-static; needs=sh; scale=0.5;;
 *)      echo "build.sh: no target $target" >&2; exit 2;;
 esac
 case $target in m0|m3|rv32)
