@@ -801,7 +801,7 @@ KVI_INLINE uint32_t kvi_mem_list_of(uint32_t granules)
     high = kvi_highest_bit32(granules);                             /* two lists for each power of two */
     return KVI_MEM_EXACT + 1 + (high - 5) * 2 + (granules >> (high - 1) & 1);
 }
-KVI_PRIVATE void kvi_mem_block_push(kvi_mem_shard *s, uint32_t ref, uint32_t granules)
+KVI_INLINE void kvi_mem_block_push(kvi_mem_shard *s, uint32_t ref, uint32_t granules)
 {
     uint8_t *block = kvi_mem_at(s, ref);
     uint32_t list = kvi_mem_list_of(granules), next = s->lists[list];
@@ -970,14 +970,18 @@ KVI_INLINE uint32_t kvi_mem_block_quick(kvi_mem_shard *s, uint32_t granules)
     }
     return KVI_MEM_NOWHERE;
 }
-KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, uint32_t granules)
+/* Is its chunk empty now? */
+KVI_INLINE bool kvi_mem_block_drop(kvi_mem_shard *s, uint32_t ref, uint32_t granules)
 {
-    uint32_t       number = kvi_mem_ref_chunk(ref);
-    kvi_mem_chunk *c = kvi_mem_chunk_info(s, number);
+    kvi_mem_chunk *c = kvi_mem_chunk_info(s, kvi_mem_ref_chunk(ref));
     c->live = (uint16_t)(c->live - granules);
     s->live_granules -= granules;
     kvi_mem_block_push(s, ref, granules);
-    if (!c->live && !m->loading) kvi_mem_chunk_empty(m, s, number);
+    return !c->live;
+}
+KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, uint32_t granules)
+{
+    if (kvi_mem_block_drop(s, ref, granules) && !m->loading) kvi_mem_chunk_empty(m, s, kvi_mem_ref_chunk(ref));
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -1053,6 +1057,16 @@ KVI_INLINE uint64_t kvi_mem_hash(const kv_mem *m, kv_slice key)
     return kvi_mem_hash_long(m, key);
 #else
     return kvi_hash(key.data, key.size, m->seed);
+#endif
+}
+/* Can it be hashed, compared and copied without a call? */
+KVI_INLINE bool kvi_mem_brief(const kv_mem *m, size_t size)
+{
+#if KVI_MEM_LANES
+    return m->lanes && size < KVI_MEM_LANES_MAX;
+#else
+    (void)m; (void)size;
+    return false;
 #endif
 }
 /* The hash that the shard's table goes by; `hash` is that of the map's seed. */
@@ -1177,7 +1191,8 @@ typedef struct kvi_mem_glance {
     uint32_t        sequence;               /* optimistic: all this was true at a moment when it was this */
 } kvi_mem_glance;
 
-KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *s, kv_slice key, uint64_t hash, bool optimistic, kvi_mem_glance *g)
+/* `brief`: the key is one of kvi_mem_brief, which saves asking for it. */
+KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *s, kv_slice key, uint64_t hash, bool optimistic, bool brief, kvi_mem_glance *g)
 {
     const kvi_mem_directory *d;
     const kvi_mem_chunks    *chunks;
@@ -1200,6 +1215,10 @@ KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *
     g->head = kvi_mem_word(g->at, 0);
     if (optimistic && KVI_UNLIKELY(!kvi_mem_unchanged(s, g->sequence))) return KVI_MEM_UNSEEN;      /* M1: the sizes are true */
     if (KVI_UNLIKELY((g->head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) != key.size || kvi_mem_head_long(g->head))) return KVI_MEM_UNSEEN;
+#if KVI_MEM_LANES && !KVI_TSAN
+    if (brief) return KVI_LIKELY(kvi_mem_same_lanes(g->at + 4, key.data, key.size)) ? KVI_MEM_SEEN : KVI_MEM_UNSEEN;
+#endif
+    (void)brief;
     return KVI_LIKELY(kvi_mem_same(g->at + 4, key.data, key.size)) ? KVI_MEM_SEEN : KVI_MEM_UNSEEN;
 }
 
@@ -1886,22 +1905,45 @@ KVI_INLINE void kvi_mem_count_read(kv_mem *m, bool hit)
     kvi_poke_u64(counter, kvi_peek_u64(counter) + 1);
 }
 
-/* As kvi_shared_out, for sizes of which most are small. */
-KVI_INLINE void kvi_mem_copy_out(uint8_t *to, const uint8_t *from, size_t size)
+/* Up to 16 bytes, in registers. */
+typedef struct kvi_mem_small { uint64_t first, last; } kvi_mem_small;
+
+#define KVI_MEM_SMALL 16u
+
+KVI_INLINE kvi_mem_small kvi_mem_small_load(const uint8_t *from, size_t size)
+{
+    kvi_mem_small v;
+    v.first = v.last = 0;
+#if KVI_TSAN
+    kvi_shared_out(&v, from, size);
+#else
+    if (KVI_LIKELY(size >= 8)) { memcpy(&v.first, from, 8); memcpy(&v.last, from + size - 8, 8); }
+    else if (size >= 4) { memcpy(&v.first, from, 4); memcpy(&v.last, from + size - 4, 4); }
+    else if (size) { memcpy(&v.first, from, 1); memcpy(&v.last, from + size / 2, 1); memcpy((uint8_t *)&v.last + 1, from + size - 1, 1); }
+#endif
+    return v;
+}
+KVI_INLINE void kvi_mem_small_store(uint8_t *to, kvi_mem_small v, size_t size)
 {
 #if KVI_TSAN
-    kvi_shared_out(to, from, size);
+    memcpy(to, &v, size);
 #else
-    if (size > 16) memcpy(to, from, size);
-    else if (size >= 8) { uint64_t a, b; memcpy(&a, from, 8); memcpy(&b, from + size - 8, 8); memcpy(to, &a, 8); memcpy(to + size - 8, &b, 8); }
-    else for (size_t i = 0; i < size; i++) to[i] = from[i];
+    if (KVI_LIKELY(size >= 8)) { memcpy(to, &v.first, 8); memcpy(to + size - 8, &v.last, 8); }
+    else if (size >= 4) { memcpy(to, &v.first, 4); memcpy(to + size - 4, &v.last, 4); }
+    else if (size) { memcpy(to, &v.first, 1); memcpy(to + size / 2, &v.last, 1); memcpy(to + size - 1, (uint8_t *)&v.last + 1, 1); }
 #endif
 }
-KVI_NOINLINE kv_status kvi_mem_assign_grow(kv_buf *value, const void *data, size_t size) { return kv_buf_assign(value, kv_bytes(data, size)); }
-KVI_INLINE kv_status kvi_mem_assign(kv_buf *value, const void *data, size_t size)
+KVI_NOINLINE kv_status kvi_mem_assign_far(kv_buf *value, const uint8_t *data, size_t size)
 {
-    if (KVI_UNLIKELY(size > value->capacity)) return kvi_mem_assign_grow(value, data, size);
-    kvi_mem_copy_out((uint8_t *)value->data, (const uint8_t *)data, size);
+    if (size > value->capacity) return kv_buf_assign(value, kv_bytes(data, size));
+    kvi_shared_out(value->data, data, size);
+    value->size = size;
+    return KV_OK;
+}
+KVI_INLINE kv_status kvi_mem_assign(kv_buf *value, const uint8_t *data, size_t size)
+{
+    if (KVI_UNLIKELY(size > KVI_MEM_SMALL || size > value->capacity)) return kvi_mem_assign_far(value, data, size);
+    kvi_mem_small_store((uint8_t *)value->data, kvi_mem_small_load(data, size), size);
     value->size = size;
     return KV_OK;
 }
@@ -1938,7 +1980,7 @@ KVI_INLINE kvi_mem_answer kvi_mem_try(const kv_mem *m, const kvi_mem_shard *s, k
             if (head & KVI_MEM_HEAD_EXPIRES) kvi_shared_out(expiry, record + kvi_mem_head_expiry_at(head), sizeof *expiry);
             if (temp) {
                 if (*size > KVI_MEM_TEMP) return KVI_MEM_LOCKED;
-                kvi_mem_copy_out(temp, value, *size);
+                kvi_shared_out(temp, value, *size);
             }
             return kvi_mem_unchanged(s, sequence) ? KVI_MEM_HERE : KVI_MEM_AGAIN;
         }
@@ -2018,37 +2060,11 @@ KVI_NOINLINE kv_status kvi_mem_get_counted(kv_mem *m, kv_slice key, uint64_t has
     kvi_mem_count_read(m, status != KV_NOT_FOUND);
     return status;
 }
-/* Up to 16 bytes, in registers: what an optimistic reader copies before it knows that it may keep it. */
-typedef struct kvi_mem_small { uint64_t first, last; } kvi_mem_small;
-
-#define KVI_MEM_SMALL 16u
-
-KVI_INLINE kvi_mem_small kvi_mem_small_load(const uint8_t *from, size_t size)
-{
-    kvi_mem_small v;
-    v.first = v.last = 0;
-#if KVI_TSAN
-    kvi_shared_out(&v, from, size);
-#else
-    if (KVI_LIKELY(size >= 8)) { memcpy(&v.first, from, 8); memcpy(&v.last, from + size - 8, 8); }
-    else for (size_t i = 0; i < size; i++) v.first |= (uint64_t)from[i] << 8 * i;
-#endif
-    return v;
-}
-KVI_INLINE void kvi_mem_small_store(uint8_t *to, kvi_mem_small v, size_t size)
-{
-#if KVI_TSAN
-    memcpy(to, &v, size);
-#else
-    if (KVI_LIKELY(size >= 8)) { memcpy(to, &v.first, 8); memcpy(to + size - 8, &v.last, 8); }
-    else for (size_t i = 0; i < size; i++) to[i] = (uint8_t)(v.first >> 8 * i);
-#endif
-}
-KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, bool brief)
 {
     const kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance       g;
-    kvi_mem_seen         seen = kvi_mem_glance_at(m, s, key, hash, true, &g);
+    kvi_mem_seen         seen = kvi_mem_glance_at(m, s, key, hash, true, brief, &g);
     if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
         size_t size = g.head >> 20;
         if (KVI_LIKELY(size <= KVI_MEM_SMALL && size <= value->capacity)) {
@@ -2063,18 +2079,18 @@ KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t ha
     } else if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { kvi_mem_count_read(m, false); return KV_NOT_FOUND; }
     return kvi_mem_get_shared(m, key, hash, value);
 }
-KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, bool brief)
 {
     kvi_mem_glance g;
-    kvi_mem_seen   seen = kvi_mem_glance_at(m, kvi_mem_shard_of(m, hash), key, hash, false, &g);
+    kvi_mem_seen   seen = kvi_mem_glance_at(m, kvi_mem_shard_of(m, hash), key, hash, false, brief, &g);
     if (KVI_LIKELY(seen == KVI_MEM_SEEN)) { m->stripes->hits++; return kvi_mem_assign(value, g.at + 4 + key.size, g.head >> 20); }
     if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { m->stripes->misses++; return KV_NOT_FOUND; }
     return kvi_mem_get_counted(m, key, hash, value);
 }
-KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
+KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, bool brief)
 {
-    if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value);
-    if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value);
+    if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value, brief);
+    if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value, brief);
     return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
 }
 
@@ -2220,7 +2236,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
         }
         kvi_mem_ahead(m, keys + done, sizeof *keys, n, hashes);
         for (size_t i = 0; i < n; i++) {
-            kv_status status = kvi_mem_get_hashed(m, keys[done + i], hashes[i], &values[done + i]);
+            kv_status status = kvi_mem_get_hashed(m, keys[done + i], hashes[i], &values[done + i], false);
             if (statuses) statuses[done + i] = status;
             if (status < 0 && first == KV_OK) first = status;
         }
@@ -2288,22 +2304,19 @@ KVI_INLINE kv_status kvi_mem_slot(kvi_mem_work *w, uint64_t *hash, kv_slice key,
     return KVI_LIKELY(kvi_mem_spot_free(spot, *hash, KVI_MEM_PROBE_MAX)) ? KV_OK : kvi_mem_slot_grow(w, hash, key, spot);
 }
 
-/* As kvi_shared_in, for sizes of which most are small. */
-KVI_INLINE void kvi_mem_copy_in(uint8_t *to, const void *from, size_t size)
+/* As kvi_shared_in; `brief`: at most KVI_MEM_LANES_MAX bytes, and these without a call. */
+KVI_INLINE void kvi_mem_copy_in(uint8_t *to, const void *from, size_t size, bool brief)
 {
+#if KVI_MEM_LANES && !KVI_TSAN
     const uint8_t *p = (const uint8_t *)from;
-#if KVI_TSAN
-    kvi_shared_in(to, p, size);
-#elif KVI_MEM_LANES
-    if (KVI_LIKELY(size <= KVI_MEM_LANES_MAX)) {
-        size_t    rest = size > 64 ? size - 64 : 0, at = rest ? 64 : 0;
-        __mmask64 first = kvi_mem_low_bits(size), second = kvi_mem_low_bits(rest);
-        _mm512_mask_storeu_epi8(to, first, _mm512_maskz_loadu_epi8(first, p));
-        _mm512_mask_storeu_epi8(to + at, second, _mm512_maskz_loadu_epi8(second, p + at));
-    } else memcpy(to, p, size);
+    size_t         rest = size > 64 ? size - 64 : 0, at = rest ? 64 : 0;
+    __mmask64      first = kvi_mem_low_bits(size), second = kvi_mem_low_bits(rest);
+    if (!brief) { kvi_shared_in(to, from, size); return; }
+    _mm512_mask_storeu_epi8(to, first, _mm512_maskz_loadu_epi8(first, p));
+    _mm512_mask_storeu_epi8(to + at, second, _mm512_maskz_loadu_epi8(second, p + at));
 #else
-    if (size >= 8 && size <= 16) { uint64_t a, b; memcpy(&a, p, 8); memcpy(&b, p + size - 8, 8); memcpy(to, &a, 8); memcpy(to + size - 8, &b, 8); }
-    else kvi_copy(to, p, size);
+    (void)brief;
+    kvi_shared_in(to, from, size);
 #endif
 }
 KVI_INLINE void kvi_mem_record_write(const kvi_mem_shard *s, uint32_t ref, uint32_t head, kv_slice key, kv_slice value, const kvi_mem_large *large, uint64_t expiry)
@@ -2535,18 +2548,18 @@ KVI_INLINE kv_status kvi_mem_write(kv_mem *m, kvi_mem_request *r, uint64_t hash)
 /* May a write of this map take it? */
 KVI_INLINE bool kvi_mem_short(const kv_mem *m) { return !KVI_SMALL && (m->direct | m->optimistic) && !m->busy && !kvi_mem_watched(m); }
 
-KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, kvi_mem_glance *g)
+KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, bool brief, kvi_mem_glance *g)
 {
-    kvi_mem_seen seen = m->optimistic ? kvi_mem_glance_at(m, s, key, hash, true, g) : kvi_mem_glance_at(m, s, key, hash, false, g);
+    kvi_mem_seen seen = m->optimistic ? kvi_mem_glance_at(m, s, key, hash, true, brief, g) : kvi_mem_glance_at(m, s, key, hash, false, brief, g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return KVI_MEM_UNSEEN;
     if (!m->optimistic) return seen;
-    kvi_mem_lock(m, s);
+    if (KVI_UNLIKELY(!kvi_cas_u32(&s->lock, 0, KVI_MEM_LOCK_WRITER))) return KVI_MEM_UNSEEN;
     if (KVI_LIKELY(s->sequence == g->sequence)) return seen;
     kvi_mem_unlock(m, s);
     return KVI_MEM_UNSEEN;
 }
 /* The same size in granules: over the old value. Else the new entry, into its home bucket. */
-KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, kv_slice key, kv_slice value)
+KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, kv_slice key, kv_slice value, bool brief)
 {
     uint32_t head = kvi_mem_head_make(key.size, value.size, false);
     if (kvi_mem_head_granules(head, value.size) != kvi_mem_head_granules(g->head, g->head >> 20)) return false;
@@ -2556,11 +2569,11 @@ KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glan
         s->value_bytes += value.size;
         s->value_bytes -= g->head >> 20;
     }
-    kvi_mem_copy_in(g->at + 4 + key.size, value.data, value.size);
+    kvi_mem_copy_in(g->at + 4 + key.size, value.data, value.size, brief);
     kvi_mem_end(m, s);
     return true;
 }
-KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value)
+KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value, bool brief)
 {
     uint32_t head = kvi_mem_head_make(key.size, value.size, false), empty = kvi_mem_match(g->bucket, 0), ref, slot;
     uint8_t *at;
@@ -2569,8 +2582,8 @@ KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glanc
     if (KVI_UNLIKELY(ref == KVI_MEM_NOWHERE)) return false;
     at = kvi_mem_at(s, ref);
     kvi_mem_word_set(at, 0, head);
-    kvi_mem_copy_in(at + 4, key.data, key.size);
-    kvi_mem_copy_in(at + 4 + key.size, value.data, value.size);
+    kvi_mem_copy_in(at + 4, key.data, key.size, brief);
+    kvi_mem_copy_in(at + 4 + key.size, value.data, value.size, brief);
     slot = kvi_lowest_bit32(empty);
     kvi_mem_begin(m, s);
     kvi_poke_u32(&g->bucket->refs[slot], ref);
@@ -2581,35 +2594,42 @@ KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glanc
     s->value_bytes += value.size;
     return true;
 }
-KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash)
+KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash, bool brief)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance g;
     kvi_mem_seen   seen;
     bool           done;
     if (!kvi_mem_short(m) || value.size >= KVI_MEM_HEAD_LONG) return false;
-    seen = kvi_mem_glance_locked(m, s, key, hash, &g);
+    seen = kvi_mem_glance_locked(m, s, key, hash, brief, &g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
-    done = seen == KVI_MEM_SEEN ? kvi_mem_set_here(m, s, &g, key, value) : kvi_mem_set_new(m, s, &g, hash, key, value);
+    done = seen == KVI_MEM_SEEN ? kvi_mem_set_here(m, s, &g, key, value, brief) : kvi_mem_set_new(m, s, &g, hash, key, value, brief);
     kvi_mem_unlock(m, s);
     return done;
 }
-KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash)
+KVI_NOINLINE bool kvi_mem_remove_chunk(kv_mem *m, kvi_mem_shard *s, uint32_t chunk)     /* its last entry went */
+{
+    kvi_mem_chunk_empty(m, s, chunk);
+    kvi_mem_unlock(m, s);
+    return true;
+}
+KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, bool brief)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance g;
     kvi_mem_seen   seen;
     if (!kvi_mem_short(m)) return false;
-    seen = kvi_mem_glance_locked(m, s, key, hash, &g);
+    seen = kvi_mem_glance_locked(m, s, key, hash, brief, &g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
     if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
+        uint32_t ref = g.bucket->refs[g.slot];
         kvi_mem_begin(m, s);
         kvi_poke_u8(&g.bucket->tags[g.slot], 0);
         kvi_mem_end(m, s);
         kvi_poke_size(&s->count, s->count - 1);
         s->key_bytes -= key.size;
         s->value_bytes -= g.head >> 20;
-        kvi_mem_block_free(m, s, g.bucket->refs[g.slot], kvi_mem_head_granules(g.head, g.head >> 20));
+        if (KVI_UNLIKELY(kvi_mem_block_drop(s, ref, kvi_mem_head_granules(g.head, g.head >> 20)))) return kvi_mem_remove_chunk(m, s, kvi_mem_ref_chunk(ref));
     }
     kvi_mem_unlock(m, s);
     return true;
@@ -3527,12 +3547,17 @@ KVI_MEM_DEFINE kv_store *kv_mem_store(kv_mem *m) { return m ? &m->store : NULL; 
 
 /* ---- reading ---- */
 
+/* Calls are kept out of kv_mem_get, kv_mem_set and kv_mem_delete, but as their last act: so they need no frame. */
+KVI_NOINLINE kv_status kvi_mem_get_far(kv_mem *m, kv_slice key, kv_buf *value) { return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value, false); }
 KVI_NOINLINE kv_status kvi_mem_no_key(kv_mem *m, kv_slice key) { return kvi_error_set(&m->error, kv_check_key(key), NULL); }
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_buf *value)
 {
     if (!m || !value) return KV_ERR_INVALID;
     if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_mem_no_key(m, key);
-    return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value);
+#if KVI_MEM_LANES
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size))) return kvi_mem_get_hashed(m, key, kvi_mem_hash_lanes(m->secrets, key.data, key.size), value, true);
+#endif
+    return kvi_mem_get_far(m, key, value);
 }
 KVI_MEM_DEFINE kv_status kv_mem_exists(kv_mem *m, kv_slice key)
 {
@@ -3615,11 +3640,26 @@ KVI_NOINLINE kv_status kvi_mem_remove_long(kv_mem *m, kv_slice key)
     kvi_mem_request_new(&r, KVI_MEM_REMOVE, key);
     return kvi_mem_write_checked(m, &r);
 }
+KVI_NOINLINE kv_status kvi_mem_set_far(kv_mem *m, kv_slice key, kv_slice value)
+{
+    if (kvi_mem_is_key(key) && (value.data || !value.size) && kvi_mem_set_short(m, key, value, kvi_mem_hash(m, key), false)) return KV_OK;
+    return kvi_mem_set_long(m, key, value, 0);
+}
+KVI_NOINLINE kv_status kvi_mem_remove_far(kv_mem *m, kv_slice key)
+{
+    if (kvi_mem_is_key(key) && kvi_mem_remove_short(m, key, kvi_mem_hash(m, key), false)) return KV_OK;
+    return kvi_mem_remove_long(m, key);
+}
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_slice value)
 {
     if (!m) return KV_ERR_INVALID;
-    if (KVI_LIKELY(kvi_mem_is_key(key) && (value.data || !value.size)) && kvi_mem_set_short(m, key, value, kvi_mem_hash(m, key))) return KV_OK;
-    return kvi_mem_set_long(m, key, value, 0);
+#if KVI_MEM_LANES
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size | value.size) && kvi_mem_is_key(key) && (value.data || !value.size))) {
+        if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_hash_lanes(m->secrets, key.data, key.size), true))) return KV_OK;
+        return kvi_mem_set_long(m, key, value, 0);
+    }
+#endif
+    return kvi_mem_set_far(m, key, value);
 }
 KVI_MEM_DEFINE kv_status kv_mem_set_ttl(kv_mem *m, kv_slice key, kv_slice value, uint64_t ttl_ms)
 {
@@ -3636,8 +3676,13 @@ KVI_MEM_DEFINE kv_status kv_mem_insert(kv_mem *m, kv_slice key, kv_slice value)
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
 {
     if (!m) return KV_ERR_INVALID;
-    if (KVI_LIKELY(kvi_mem_is_key(key)) && kvi_mem_remove_short(m, key, kvi_mem_hash(m, key))) return KV_OK;
-    return kvi_mem_remove_long(m, key);
+#if KVI_MEM_LANES
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size) && kvi_mem_is_key(key))) {
+        if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_hash_lanes(m->secrets, key.data, key.size), true))) return KV_OK;
+        return kvi_mem_remove_long(m, key);
+    }
+#endif
+    return kvi_mem_remove_far(m, key);
 }
 KVI_MEM_DEFINE kv_status kv_mem_compare_and_set(kv_mem *m, kv_slice key, kv_slice expected, kv_slice value)
 {
