@@ -339,10 +339,9 @@ typedef struct kvi_mem_bucket {
 typedef struct kvi_mem_directory {
     struct kvi_mem_directory *retired;      /* the one that this one replaced */
     size_t   bytes;
-    uint32_t shift;                         /* 63 - depth */
     uint32_t depth;
     uint32_t mask;                          /* buckets of a segment - 1 */
-    uint32_t unused;
+    uint32_t shift, lines;                  /* the way from a hash to its home bucket: see kvi_mem_bucket_of */
 } kvi_mem_directory;                        /* and then the pointers */
 
 typedef struct kvi_mem_chunk { uint16_t used, live; uint8_t size_log2, unused[3]; } kvi_mem_chunk;   /* granules; size_log2 0: no chunk has this number */
@@ -415,7 +414,7 @@ struct kv_mem {
     void           *now_user;
     uint64_t        seed;
 #if KVI_MEM_LANES
-    bool            lanes;                  /* hashes short keys by kvi_mem_hash_lanes, under these secrets */
+    bool            lanes;                  /* hashes short keys by kvi_mem_lanes_hash, under these secrets */
     uint64_t        secrets[16];
 #endif
     size_t          limit;                  /* bytes; SIZE_MAX: none */
@@ -470,10 +469,20 @@ KVI_INLINE uint8_t *kvi_mem_large_bytes(const kvi_mem_large *large) { return (ui
 /* Where in its shard a hash lies: its bits below those that chose the shard, left-aligned. The
    directory is indexed by the top ones. */
 KVI_INLINE uint64_t kvi_mem_position(const kv_mem *m, uint64_t hash) { return hash << m->shard_bits; }
-KVI_INLINE size_t kvi_mem_directory_index(const kvi_mem_directory *d, uint64_t position) { return (size_t)(position >> 1 >> d->shift); }
-KVI_INLINE kvi_mem_shard *kvi_mem_shard_of(const kv_mem *m, uint64_t hash) { return m->shards + (hash >> 1 >> m->shard_shift); }
-KVI_INLINE uint8_t kvi_mem_tag(uint64_t hash) { return (uint8_t)hash ? (uint8_t)hash : 1; }
+KVI_INLINE size_t kvi_mem_directory_index(const kvi_mem_directory *d, uint64_t position) { return (size_t)(position >> 1 >> (63 - d->depth)); }
+KVI_INLINE kvi_mem_shard *kvi_mem_shard_of(const kv_mem *m, uint64_t hash)
+{
+    if (!m->shard_bits) return m->shards;           /* so that what lies there need not wait for the hash */
+    return m->shards + (hash >> 1 >> m->shard_shift);
+}
+KVI_INLINE uint8_t kvi_mem_tag(uint64_t hash) { return (uint8_t)((uint8_t)hash + !(uint8_t)hash); }
 KVI_INLINE uint32_t kvi_mem_home(uint64_t hash) { return (uint32_t)(hash >> 8) & (KVI_MEM_SEGMENT - 1); }
+/* The home bucket of a hash in one step: of the segment that kvi_mem_directory_index names, the bucket that kvi_mem_home does. */
+KVI_INLINE kvi_mem_bucket *kvi_mem_bucket_of(const kvi_mem_directory *d, uint64_t hash)
+{
+    size_t index = (size_t)(hash >> d->shift) & (((size_t)1 << d->depth) - 1);
+    return (kvi_mem_bucket *)(void *)((uint8_t *)kvi_load_ptr(kvi_mem_segments(d) + index) + ((uint32_t)(hash >> 2) & d->lines));
+}
 
 /* Others may be reading at the same time, and set bits of it. */
 KVI_INLINE uint32_t kvi_mem_state(const kvi_mem_bucket *b) { return kvi_peek_u32(&b->state); }
@@ -991,7 +1000,7 @@ KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, u
    once as long as it guesses every branch right, and the length of a key is what it cannot guess. So with
    AVX-512 a short key is two masked loads, whatever its length.
 
-   The hash is NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999) over 32-bit words under random
+   The hash (kvi_mem_lanes_hash) is NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999) over 32-bit words under random
    secrets, plus the length, and then mixed: two keys share all 64 bits in at most 2^-32 of all choices of
    secrets, whoever chose the keys. A map whose seed was given hashes by kv_hash under it instead, so that
    its table is the same on every machine; so do all maps without AVX-512.                          */
@@ -1006,16 +1015,37 @@ KVI_INLINE __mmask64 kvi_mem_low_bits(size_t count)
     return count < 64 ? (UINT64_C(1) << count) - 1 : ~UINT64_C(0);
 #endif
 }
-KVI_INLINE uint64_t kvi_mem_hash_lanes(const uint64_t *secrets, const void *key, size_t size)
+/* Up to KVI_MEM_LANES_MAX bytes in two registers: the first 64 and the last 64 of them; of fewer than 64 both
+   are all of them with zeros behind. So no line is touched that the bytes do not lie in, but for the one behind
+   a short key. */
+typedef struct kvi_mem_lanes { __m512i a, b; __mmask64 mask; size_t at; } kvi_mem_lanes;
+
+KVI_INLINE kvi_mem_lanes kvi_mem_lanes_load(const void *bytes, size_t size)
 {
-    const uint8_t *p = (const uint8_t *)key;
-    size_t         rest = size > 64 ? size - 64 : 0;
-    __m512i        a, b;
-    __m256i        half;
-    __m128i        quarter;
-    uint64_t       h;
-    a = _mm512_add_epi32(_mm512_maskz_loadu_epi8(kvi_mem_low_bits(size), p), _mm512_loadu_si512(secrets));
-    b = _mm512_add_epi32(_mm512_maskz_loadu_epi8(kvi_mem_low_bits(rest), p + (rest ? 64 : 0)), _mm512_loadu_si512(secrets + 8));
+    const uint8_t *p = (const uint8_t *)bytes;
+    kvi_mem_lanes  k;
+    k.at = size > 64 ? size - 64 : 0;
+    k.mask = kvi_mem_low_bits(size);
+    k.a = _mm512_maskz_loadu_epi8(k.mask, p);
+    k.b = _mm512_maskz_loadu_epi8(k.mask, p + k.at);
+    return k;
+}
+KVI_INLINE void kvi_mem_lanes_store(uint8_t *to, const kvi_mem_lanes *k)
+{
+    _mm512_mask_storeu_epi8(to, k->mask, k->a);
+    _mm512_mask_storeu_epi8(to + k->at, k->mask, k->b);
+}
+KVI_INLINE bool kvi_mem_lanes_same(const uint8_t *record_key, const kvi_mem_lanes *k)
+{
+    return !(_mm512_mask_cmpneq_epi8_mask(k->mask, _mm512_maskz_loadu_epi8(k->mask, record_key), k->a)
+           | _mm512_mask_cmpneq_epi8_mask(k->mask, _mm512_maskz_loadu_epi8(k->mask, record_key + k->at), k->b));
+}
+KVI_INLINE uint64_t kvi_mem_lanes_hash(const uint64_t *secrets, const kvi_mem_lanes *k, size_t size)
+{
+    __m512i  a = _mm512_add_epi32(k->a, _mm512_loadu_si512(secrets)), b = _mm512_add_epi32(k->b, _mm512_loadu_si512(secrets + 8));
+    __m256i  half;
+    __m128i  quarter;
+    uint64_t h;
     a = _mm512_maskz_mul_epu32(0xFF, a, _mm512_maskz_srli_epi64(0xFF, a, 32));
     b = _mm512_maskz_mul_epu32(0xFF, b, _mm512_maskz_srli_epi64(0xFF, b, 32));
     a = _mm512_add_epi64(a, b);
@@ -1026,20 +1056,14 @@ KVI_INLINE uint64_t kvi_mem_hash_lanes(const uint64_t *secrets, const void *key,
     h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
     return h ^ h >> 32;
 }
-KVI_INLINE bool kvi_mem_same_lanes(const void *x, const void *y, size_t size)
-{
-    const uint8_t *a = (const uint8_t *)x, *b = (const uint8_t *)y;
-    size_t         rest = size > 64 ? size - 64 : 0, at = rest ? 64 : 0;
-    __mmask64      first = kvi_mem_low_bits(size), second = kvi_mem_low_bits(rest);
-    return !(_mm512_mask_cmpneq_epi8_mask(first, _mm512_maskz_loadu_epi8(first, a), _mm512_maskz_loadu_epi8(first, b))
-           | _mm512_mask_cmpneq_epi8_mask(second, _mm512_maskz_loadu_epi8(second, a + at), _mm512_maskz_loadu_epi8(second, b + at)));
-}
 KVI_NOINLINE uint64_t kvi_mem_hash_long(const kv_mem *m, kv_slice key) { return kvi_hash(key.data, key.size, m->seed); }
 KVI_PRIVATE void kvi_mem_secrets(kv_mem *m)         /* from now on by lanes, under secrets that follow from the seed */
 {
     m->lanes = true;
     for (size_t i = 0; i < sizeof m->secrets / sizeof *m->secrets; i++) m->secrets[i] = kvi_mix64(m->seed + (i + 1) * UINT64_C(0x9E3779B97F4A7C15));
 }
+#else
+typedef struct kvi_mem_lanes { uint8_t none; } kvi_mem_lanes;
 #endif
 
 /* ------------------------------------------------------------------------------------------------
@@ -1053,7 +1077,10 @@ KVI_PRIVATE void kvi_mem_secrets(kv_mem *m)         /* from now on by lanes, und
 KVI_INLINE uint64_t kvi_mem_hash(const kv_mem *m, kv_slice key)
 {
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(m->lanes && key.size <= KVI_MEM_LANES_MAX)) return kvi_mem_hash_lanes(m->secrets, key.data, key.size);
+    if (KVI_LIKELY(m->lanes && key.size <= KVI_MEM_LANES_MAX)) {
+        kvi_mem_lanes k = kvi_mem_lanes_load(key.data, key.size);
+        return kvi_mem_lanes_hash(m->secrets, &k, key.size);
+    }
     return kvi_mem_hash_long(m, key);
 #else
     return kvi_hash(key.data, key.size, m->seed);
@@ -1090,7 +1117,10 @@ KVI_INLINE bool kvi_mem_same(const void *record_key, const void *key, size_t siz
     return kvi_shared_same(record_key, key, size);
 #else
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(size <= KVI_MEM_LANES_MAX)) return kvi_mem_same_lanes(record_key, key, size);
+    if (KVI_LIKELY(size <= KVI_MEM_LANES_MAX)) {
+        kvi_mem_lanes k = kvi_mem_lanes_load(key, size);
+        return kvi_mem_lanes_same((const uint8_t *)record_key, &k);
+    }
 #endif
     return kvi_equal(record_key, key, size);
 #endif
@@ -1186,13 +1216,13 @@ typedef enum kvi_mem_seen { KVI_MEM_SEEN, KVI_MEM_SEEN_NOT, KVI_MEM_UNSEEN } kvi
 typedef struct kvi_mem_glance {
     kvi_mem_bucket *bucket;                 /* the home bucket, */
     uint32_t        slot;                   /* and where in it the entry is */
-    uint32_t        head;                   /* its record's: neither expiry nor large nor long */
+    uint32_t        head;                   /* its record's: it has no expiry and is not large */
     uint8_t        *at;
     uint32_t        sequence;               /* optimistic: all this was true at a moment when it was this */
 } kvi_mem_glance;
 
-/* `brief`: the key is one of kvi_mem_brief, which saves asking for it. */
-KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *s, kv_slice key, uint64_t hash, bool optimistic, bool brief, kvi_mem_glance *g)
+/* `brief`: the key in registers, or NULL. */
+KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kvi_mem_shard *s, kv_slice key, uint64_t hash, bool optimistic, const kvi_mem_lanes *brief, kvi_mem_glance *g)
 {
     const kvi_mem_directory *d;
     const kvi_mem_chunks    *chunks;
@@ -1200,7 +1230,7 @@ KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *
     g->sequence = optimistic ? kvi_load_u32(&s->sequence) : 0;
     if (KVI_UNLIKELY((g->sequence & 1) | kvi_peek_u32(&s->reseeded))) return KVI_MEM_UNSEEN;
     d = (const kvi_mem_directory *)kvi_load_ptr(&s->directory);
-    g->bucket = (kvi_mem_bucket *)kvi_load_ptr(kvi_mem_segments(d) + kvi_mem_directory_index(d, kvi_mem_position(m, hash))) + (kvi_mem_home(hash) & d->mask);
+    g->bucket = kvi_mem_bucket_of(d, hash);
     match = kvi_mem_match(g->bucket, kvi_mem_tag(hash));
     if (!match) {
         if (KVI_UNLIKELY(kvi_mem_state(g->bucket) & KVI_MEM_STATE_OVERFLOW)) return KVI_MEM_UNSEEN;
@@ -1211,12 +1241,11 @@ KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kv_mem *m, const kvi_mem_shard *
     chunks = (const kvi_mem_chunks *)kvi_load_ptr(&s->chunks);
     if (optimistic && KVI_UNLIKELY(!kvi_mem_unchanged(s, g->sequence))) return KVI_MEM_UNSEEN;      /* M1: the reference is true */
     g->at = (uint8_t *)kvi_load_ptr(kvi_mem_chunk_pointers(chunks) + kvi_mem_ref_chunk(ref)) + (size_t)kvi_mem_ref_offset(ref) * KVI_MEM_GRANULE;
-    kvi_prefetch(g->at + KVI_MEM_LINE);
     g->head = kvi_mem_word(g->at, 0);
     if (optimistic && KVI_UNLIKELY(!kvi_mem_unchanged(s, g->sequence))) return KVI_MEM_UNSEEN;      /* M1: the sizes are true */
-    if (KVI_UNLIKELY((g->head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) != key.size || kvi_mem_head_long(g->head))) return KVI_MEM_UNSEEN;
+    if (KVI_UNLIKELY((g->head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) != key.size)) return KVI_MEM_UNSEEN;
 #if KVI_MEM_LANES && !KVI_TSAN
-    if (brief) return KVI_LIKELY(kvi_mem_same_lanes(g->at + 4, key.data, key.size)) ? KVI_MEM_SEEN : KVI_MEM_UNSEEN;
+    if (brief) return KVI_LIKELY(kvi_mem_lanes_same(g->at + 4, brief)) ? KVI_MEM_SEEN : KVI_MEM_UNSEEN;
 #endif
     (void)brief;
     return KVI_LIKELY(kvi_mem_same(g->at + 4, key.data, key.size)) ? KVI_MEM_SEEN : KVI_MEM_UNSEEN;
@@ -1241,8 +1270,9 @@ KVI_PRIVATE kvi_mem_directory *kvi_mem_directory_new(kv_mem *m, uint32_t depth, 
     memset(d, 0, bytes);
     d->bytes = bytes;
     d->depth = depth;
-    d->shift = 63 - depth;
     d->mask = mask;
+    d->shift = m->shard_bits + depth ? 64 - m->shard_bits - depth : 63;
+    d->lines = mask * KVI_MEM_LINE;
     return d;
 }
 KVI_PRIVATE void kvi_mem_directory_swap(kv_mem *m, kvi_mem_shard *s, kvi_mem_directory *d)
@@ -2060,11 +2090,11 @@ KVI_NOINLINE kv_status kvi_mem_get_counted(kv_mem *m, kv_slice key, uint64_t has
     kvi_mem_count_read(m, status != KV_NOT_FOUND);
     return status;
 }
-KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, bool brief)
+KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, const kvi_mem_lanes *brief)
 {
     const kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance       g;
-    kvi_mem_seen         seen = kvi_mem_glance_at(m, s, key, hash, true, brief, &g);
+    kvi_mem_seen         seen = kvi_mem_glance_at(s, key, hash, true, brief, &g);
     if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
         size_t size = g.head >> 20;
         if (KVI_LIKELY(size <= KVI_MEM_SMALL && size <= value->capacity)) {
@@ -2079,20 +2109,37 @@ KVI_INLINE kv_status kvi_mem_get_optimistic(kv_mem *m, kv_slice key, uint64_t ha
     } else if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { kvi_mem_count_read(m, false); return KV_NOT_FOUND; }
     return kvi_mem_get_shared(m, key, hash, value);
 }
-KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, bool brief)
+KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, const kvi_mem_lanes *brief)
 {
     kvi_mem_glance g;
-    kvi_mem_seen   seen = kvi_mem_glance_at(m, kvi_mem_shard_of(m, hash), key, hash, false, brief, &g);
-    if (KVI_LIKELY(seen == KVI_MEM_SEEN)) { m->stripes->hits++; return kvi_mem_assign(value, g.at + 4 + key.size, g.head >> 20); }
-    if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { m->stripes->misses++; return KV_NOT_FOUND; }
+    kvi_mem_seen   seen = kvi_mem_glance_at(kvi_mem_shard_of(m, hash), key, hash, false, brief, &g);
+    if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
+        size_t size = g.head >> 20;
+        if (KVI_LIKELY(size <= KVI_MEM_SMALL && size <= value->capacity)) {
+            kvi_mem_small_store((uint8_t *)value->data, kvi_mem_small_load(g.at + 4 + key.size, size), size);
+            value->size = size;
+            m->stripes->hits++;
+            return KV_OK;
+        }
+        if (!kvi_mem_head_long(g.head)) { m->stripes->hits++; return kvi_mem_assign_far(value, g.at + 4 + key.size, size); }
+    } else if (KVI_LIKELY(seen == KVI_MEM_SEEN_NOT)) { m->stripes->misses++; return KV_NOT_FOUND; }
     return kvi_mem_get_counted(m, key, hash, value);
 }
-KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value, bool brief)
+/* By the map's kind. */
+KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
-    if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value, brief);
-    if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value, brief);
+    if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value, NULL);
+    if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value, NULL);
     return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
 }
+KVI_NOINLINE kv_status kvi_mem_get_far(kv_mem *m, kv_slice key, kv_buf *value) { return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value); }
+#if KVI_MEM_LANES
+KVI_NOINLINE kv_status kvi_mem_get_brief(kv_mem *m, kv_slice key, kv_buf *value)    /* several threads, a short key */
+{
+    kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
+    return kvi_mem_get_optimistic(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), value, &brief);
+}
+#endif
 
 /* The entry as a callback's slices: they point into the map (one thread), to a large value that is held, or
    into `copy`. End it with kvi_mem_look_end. */
@@ -2236,7 +2283,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
         }
         kvi_mem_ahead(m, keys + done, sizeof *keys, n, hashes);
         for (size_t i = 0; i < n; i++) {
-            kv_status status = kvi_mem_get_hashed(m, keys[done + i], hashes[i], &values[done + i], false);
+            kv_status status = kvi_mem_get_hashed(m, keys[done + i], hashes[i], &values[done + i]);
             if (statuses) statuses[done + i] = status;
             if (status < 0 && first == KV_OK) first = status;
         }
@@ -2308,16 +2355,15 @@ KVI_INLINE kv_status kvi_mem_slot(kvi_mem_work *w, uint64_t *hash, kv_slice key,
 KVI_INLINE void kvi_mem_copy_in(uint8_t *to, const void *from, size_t size, bool brief)
 {
 #if KVI_MEM_LANES && !KVI_TSAN
-    const uint8_t *p = (const uint8_t *)from;
-    size_t         rest = size > 64 ? size - 64 : 0, at = rest ? 64 : 0;
-    __mmask64      first = kvi_mem_low_bits(size), second = kvi_mem_low_bits(rest);
-    if (!brief) { kvi_shared_in(to, from, size); return; }
-    _mm512_mask_storeu_epi8(to, first, _mm512_maskz_loadu_epi8(first, p));
-    _mm512_mask_storeu_epi8(to + at, second, _mm512_maskz_loadu_epi8(second, p + at));
-#else
+    if (brief && size <= KVI_MEM_SMALL) { kvi_mem_small_store(to, kvi_mem_small_load((const uint8_t *)from, size), size); return; }
+    if (brief) {
+        kvi_mem_lanes bytes = kvi_mem_lanes_load(from, size);
+        kvi_mem_lanes_store(to, &bytes);
+        return;
+    }
+#endif
     (void)brief;
     kvi_shared_in(to, from, size);
-#endif
 }
 KVI_INLINE void kvi_mem_record_write(const kvi_mem_shard *s, uint32_t ref, uint32_t head, kv_slice key, kv_slice value, const kvi_mem_large *large, uint64_t expiry)
 {
@@ -2548,9 +2594,9 @@ KVI_INLINE kv_status kvi_mem_write(kv_mem *m, kvi_mem_request *r, uint64_t hash)
 /* May a write of this map take it? */
 KVI_INLINE bool kvi_mem_short(const kv_mem *m) { return !KVI_SMALL && (m->direct | m->optimistic) && !m->busy && !kvi_mem_watched(m); }
 
-KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, bool brief, kvi_mem_glance *g)
+KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, const kvi_mem_lanes *brief, kvi_mem_glance *g)
 {
-    kvi_mem_seen seen = m->optimistic ? kvi_mem_glance_at(m, s, key, hash, true, brief, g) : kvi_mem_glance_at(m, s, key, hash, false, brief, g);
+    kvi_mem_seen seen = m->optimistic ? kvi_mem_glance_at(s, key, hash, true, brief, g) : kvi_mem_glance_at(s, key, hash, false, brief, g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return KVI_MEM_UNSEEN;
     if (!m->optimistic) return seen;
     if (KVI_UNLIKELY(!kvi_cas_u32(&s->lock, 0, KVI_MEM_LOCK_WRITER))) return KVI_MEM_UNSEEN;
@@ -2559,9 +2605,10 @@ KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_sl
     return KVI_MEM_UNSEEN;
 }
 /* The same size in granules: over the old value. Else the new entry, into its home bucket. */
-KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, kv_slice key, kv_slice value, bool brief)
+KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
 {
     uint32_t head = kvi_mem_head_make(key.size, value.size, false);
+    if (kvi_mem_head_long(g->head)) return false;
     if (kvi_mem_head_granules(head, value.size) != kvi_mem_head_granules(g->head, g->head >> 20)) return false;
     kvi_mem_begin(m, s);
     if (head != g->head) {
@@ -2569,11 +2616,11 @@ KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glan
         s->value_bytes += value.size;
         s->value_bytes -= g->head >> 20;
     }
-    kvi_mem_copy_in(g->at + 4 + key.size, value.data, value.size, brief);
+    kvi_mem_copy_in(g->at + 4 + key.size, value.data, value.size, brief != NULL);
     kvi_mem_end(m, s);
     return true;
 }
-KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value, bool brief)
+KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
 {
     uint32_t head = kvi_mem_head_make(key.size, value.size, false), empty = kvi_mem_match(g->bucket, 0), ref, slot;
     uint8_t *at;
@@ -2582,8 +2629,12 @@ KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glanc
     if (KVI_UNLIKELY(ref == KVI_MEM_NOWHERE)) return false;
     at = kvi_mem_at(s, ref);
     kvi_mem_word_set(at, 0, head);
-    kvi_mem_copy_in(at + 4, key.data, key.size, brief);
-    kvi_mem_copy_in(at + 4 + key.size, value.data, value.size, brief);
+#if KVI_MEM_LANES && !KVI_TSAN
+    if (brief) kvi_mem_lanes_store(at + 4, brief);
+    else
+#endif
+    kvi_mem_copy_in(at + 4, key.data, key.size, false);
+    kvi_mem_copy_in(at + 4 + key.size, value.data, value.size, brief != NULL);
     slot = kvi_lowest_bit32(empty);
     kvi_mem_begin(m, s);
     kvi_poke_u32(&g->bucket->refs[slot], ref);
@@ -2594,7 +2645,7 @@ KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glanc
     s->value_bytes += value.size;
     return true;
 }
-KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash, bool brief)
+KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash, const kvi_mem_lanes *brief)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance g;
@@ -2613,7 +2664,7 @@ KVI_NOINLINE bool kvi_mem_remove_chunk(kv_mem *m, kvi_mem_shard *s, uint32_t chu
     kvi_mem_unlock(m, s);
     return true;
 }
-KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, bool brief)
+KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, const kvi_mem_lanes *brief)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance g;
@@ -2621,6 +2672,7 @@ KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, boo
     if (!kvi_mem_short(m)) return false;
     seen = kvi_mem_glance_locked(m, s, key, hash, brief, &g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
+    if (KVI_UNLIKELY(seen == KVI_MEM_SEEN && kvi_mem_head_long(g.head))) { kvi_mem_unlock(m, s); return false; }
     if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
         uint32_t ref = g.bucket->refs[g.slot];
         kvi_mem_begin(m, s);
@@ -3548,15 +3600,19 @@ KVI_MEM_DEFINE kv_store *kv_mem_store(kv_mem *m) { return m ? &m->store : NULL; 
 /* ---- reading ---- */
 
 /* Calls are kept out of kv_mem_get, kv_mem_set and kv_mem_delete, but as their last act: so they need no frame. */
-KVI_NOINLINE kv_status kvi_mem_get_far(kv_mem *m, kv_slice key, kv_buf *value) { return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value, false); }
 KVI_NOINLINE kv_status kvi_mem_no_key(kv_mem *m, kv_slice key) { return kvi_error_set(&m->error, kv_check_key(key), NULL); }
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_buf *value)
 {
     if (!m || !value) return KV_ERR_INVALID;
-    if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_mem_no_key(m, key);
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_brief(m, key.size))) return kvi_mem_get_hashed(m, key, kvi_mem_hash_lanes(m->secrets, key.data, key.size), value, true);
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size) && (key.data || !key.size))) {
+        kvi_mem_lanes brief;
+        if (!m->direct) return m->optimistic ? kvi_mem_get_brief(m, key, value) : kvi_mem_get_far(m, key, value);
+        brief = kvi_mem_lanes_load(key.data, key.size);
+        return kvi_mem_get_direct(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), value, &brief);
+    }
 #endif
+    if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_mem_no_key(m, key);
     return kvi_mem_get_far(m, key, value);
 }
 KVI_MEM_DEFINE kv_status kv_mem_exists(kv_mem *m, kv_slice key)
@@ -3642,12 +3698,12 @@ KVI_NOINLINE kv_status kvi_mem_remove_long(kv_mem *m, kv_slice key)
 }
 KVI_NOINLINE kv_status kvi_mem_set_far(kv_mem *m, kv_slice key, kv_slice value)
 {
-    if (kvi_mem_is_key(key) && (value.data || !value.size) && kvi_mem_set_short(m, key, value, kvi_mem_hash(m, key), false)) return KV_OK;
+    if (kvi_mem_is_key(key) && (value.data || !value.size) && kvi_mem_set_short(m, key, value, kvi_mem_hash(m, key), NULL)) return KV_OK;
     return kvi_mem_set_long(m, key, value, 0);
 }
 KVI_NOINLINE kv_status kvi_mem_remove_far(kv_mem *m, kv_slice key)
 {
-    if (kvi_mem_is_key(key) && kvi_mem_remove_short(m, key, kvi_mem_hash(m, key), false)) return KV_OK;
+    if (kvi_mem_is_key(key) && kvi_mem_remove_short(m, key, kvi_mem_hash(m, key), NULL)) return KV_OK;
     return kvi_mem_remove_long(m, key);
 }
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_slice value)
@@ -3655,7 +3711,8 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_
     if (!m) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
     if (KVI_LIKELY(kvi_mem_brief(m, key.size | value.size) && kvi_mem_is_key(key) && (value.data || !value.size))) {
-        if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_hash_lanes(m->secrets, key.data, key.size), true))) return KV_OK;
+        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
+        if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), &brief))) return KV_OK;
         return kvi_mem_set_long(m, key, value, 0);
     }
 #endif
@@ -3678,7 +3735,8 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
     if (!m) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
     if (KVI_LIKELY(kvi_mem_brief(m, key.size) && kvi_mem_is_key(key))) {
-        if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_hash_lanes(m->secrets, key.data, key.size), true))) return KV_OK;
+        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
+        if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), &brief))) return KV_OK;
         return kvi_mem_remove_long(m, key);
     }
 #endif
