@@ -733,7 +733,7 @@ struct kv_lsm {
     kvi_cond       work_wanted, work_done;
     kvi_thread     thread;
     bool           has_thread, stopping;
-    uint32_t       taken_over;              /* how many callers want to do background work themselves */
+    uint32_t       taken_over;              /* somebody does background work alone; set under mutex, atomic */
 
     /* under mutex */
     kvi_lsm_writer *writers, **writers_end;
@@ -4410,7 +4410,7 @@ KVI_PRIVATE kv_status kvi_lsm_work_step(kv_lsm *db)
 {
     kv_status s = KV_END;
     kvi_mutex_lock(&db->work);
-    if (!db->taken_over) s = kvi_lsm_work_turn(db);
+    if (!kvi_load_u32(&db->taken_over)) s = kvi_lsm_work_turn(db);
     kvi_mutex_unlock(&db->work);
     return s;
 }
@@ -4453,7 +4453,7 @@ KVI_PRIVATE void kvi_lsm_work_take(kv_lsm *db)
 {
     kvi_mutex_lock(&db->mutex);
     while (db->taken_over) kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
-    db->taken_over = 1;
+    kvi_store_u32(&db->taken_over, 1);
     kvi_mutex_unlock(&db->mutex);
     kvi_mutex_lock(&db->work);                              /* whoever is in a step ends it */
 }
@@ -4461,7 +4461,7 @@ KVI_PRIVATE void kvi_lsm_work_give(kv_lsm *db)
 {
     kvi_mutex_unlock(&db->work);
     kvi_mutex_lock(&db->mutex);
-    db->taken_over = 0;
+    kvi_store_u32(&db->taken_over, 0);
     kvi_lsm_wake(db);
     kvi_cond_broadcast(&db->work_done);
     kvi_mutex_unlock(&db->mutex);
