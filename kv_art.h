@@ -244,7 +244,9 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_WINDOW_BITS  18u        /* granules of the largest chunk, as a power of two */
 #define KVI_ART_CHUNK_MIN    1024u      /* bytes */
 #define KVI_ART_CHUNK_MAX    4194304u   /* bytes */
-#define KVI_ART_LARGE        8388608u   /* bytes of a pool from which on it grows by large pages */
+#define KVI_ART_LARGE        4194304u   /* bytes of a pool from which on it grows by large pages */
+#define KVI_ART_STEP         64u        /* bytes: leaves of more than two steps are multiples of it, so that entries can be added in place */
+#define KVI_ART_STEPS_FROM   1048576u   /* bytes of a pool from which on they are */
 #define KVI_ART_QUICK        (!KVI_SMALL)   /* are small blocks kept for a while before they are merged? */
 #define KVI_ART_SLACK        64u        /* bytes behind the last block that may be read */
 #define KVI_ART_FRAMES       32u        /* inner nodes that a walk remembers above it */
@@ -1374,9 +1376,20 @@ KVI_PRIVATE void kvi_art_plan(kvi_art_run *r)
     r->bytes = KVI_ART_LEAF_HEAD + r->count * (size_t)((r->tail_size != 1) + 1 + (tails_fixed ? 0 : wide ? 2 : 1) + !values_fixed) + r->values + rests;
 }
 
-KVI_PRIVATE void kvi_art_leaf_head(uint8_t *block, uint32_t count, uint32_t flags, size_t bytes, uint32_t tail_size, uint32_t value_size)
+/* Do the bytes at p lie in the leaf? A caller may use a value that he got as a key. */
+KVI_PRIVATE bool kvi_art_is_in_leaf(const uint8_t *block, const void *p)
 {
-    uint16_t granules = (uint16_t)kvi_art_granules(bytes);
+    return (uintptr_t)p - (uintptr_t)block < kvi_art_leaf_granules(block) * (size_t)KVI_ART_GRANULE;
+}
+/* The bytes of the block for a leaf of `bytes`, which are more in a large map, where leaves grow in place. */
+KVI_ART_INLINE size_t kvi_art_leaf_room(const kv_art *a, size_t bytes)
+{
+    if (KVI_SMALL || kvi_art_shared(a) || bytes <= 2 * KVI_ART_STEP || a->pools[KVI_ART_LEAF_POOL].bytes < KVI_ART_STEPS_FROM) return bytes;
+    return (bytes + KVI_ART_STEP - 1) / KVI_ART_STEP * KVI_ART_STEP;
+}
+KVI_PRIVATE void kvi_art_leaf_head(uint8_t *block, uint32_t count, uint32_t flags, size_t room, uint32_t tail_size, uint32_t value_size)
+{
+    uint16_t granules = (uint16_t)kvi_art_granules(room);
     block[0] = (uint8_t)count;
     block[1] = (uint8_t)flags;
     memcpy(block + 2, &granules, 2);
@@ -1384,15 +1397,15 @@ KVI_PRIVATE void kvi_art_leaf_head(uint8_t *block, uint32_t count, uint32_t flag
     block[5] = (uint8_t)value_size;
 }
 
-/* Write a planned run to `block`. */
-KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, uint8_t *block)
+/* Write a planned run to `block`, of `room` bytes. */
+KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
 {
     uint8_t  spelled[KVI_ART_SPELLED];                      /* the tail of the item before, as far as it is relied on */
     uint8_t *lcp = block + KVI_ART_LEAF_HEAD, *branch = lcp + (r->tail_size == 1 ? 0 : r->count), *sizes = branch + r->count;
     uint8_t *codes = sizes + (r->flags & KVI_ART_TAIL_FIXED ? 0 : r->flags & KVI_ART_WIDE ? 2 * r->count : r->count);
     uint8_t *values = codes + (r->flags & KVI_ART_VALUE_FIXED ? 0 : r->count), *out = values + r->values;
     uint32_t common = 0, written = 0;
-    kvi_art_leaf_head(block, r->count, r->flags, r->bytes, r->tail_size, r->value_size);
+    kvi_art_leaf_head(block, r->count, r->flags, room, r->tail_size, r->value_size);
     kvi_copy(spelled, r->lead, r->lead_size);
     for (uint32_t i = 0; i < r->end; i++) {
         const kvi_art_item *t = &r->items[i];
@@ -1426,10 +1439,12 @@ KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, uint8_t *block)
 KVI_PRIVATE uint32_t kvi_art_new_leaf(kv_art *a, kvi_art_run *r)
 {
     uint32_t ref;
+    size_t   room;
     kvi_art_plan(r);
-    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, r->bytes);
+    room = kvi_art_leaf_room(a, r->bytes);
+    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, room);
     if (!ref) return 0;
-    kvi_art_emit(r, kvi_art_at(a, ref));
+    kvi_art_emit(r, room, kvi_art_at(a, ref));
     return ref | 1;
 }
 KVI_PRIVATE kvi_art_run kvi_art_run_of(kvi_art_item *items, uint32_t first, uint32_t end, uint32_t cut)
@@ -1479,8 +1494,20 @@ KVI_ART_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column,
     return out + count + 1;
 }
 
-/* A new leaf like l, with the entry e at its spot. 0: no memory. The same form must do for it, which
-   it does nearly always; else the leaf is taken apart. */
+/* A leaf like l (the block `from`), with the entry e at its spot. 0: no memory. The same form must do for
+   it, which it does nearly always; else the leaf is taken apart. Where the block has the room and nobody
+   else can be reading it, it is the same block, written from a copy: that is in the cache, a new one is not. */
+/* The leaf l, copied from one block to another. */
+KVI_ART_INLINE void kvi_art_leaf_move(kvi_art_leaf *to, const kvi_art_leaf *l, const uint8_t *block, const uint8_t *old)
+{
+    *to = *l;
+    if (l->lcp != kvi_art_zeros) to->lcp = block + (l->lcp - old);
+    to->branch = block + (l->branch - old);
+    to->sizes = block + (l->sizes - old);
+    to->codes = block + (l->codes - old);
+    to->values = block + (l->values - old);
+    to->tails = block + (l->tails - old);
+}
 KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
 {
     kvi_art_item items[KVI_ART_ITEMS];
@@ -1492,11 +1519,16 @@ KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf 
     if (i < l->count) items[i + 1].lcp = spot->after;
     return kvi_art_new_leaf(a, &r);
 }
-KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
+KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
 {
+#if !KVI_SMALL
+    kvi_art_leaf copy;
+    uint8_t      copied[KVI_ART_LEAF_BYTES + KVI_ART_SLACK];
+    size_t       old_size;
+#endif
     uint32_t i = spot->index, n = l->count, flags = l->flags, lcp = i ? kvi_art_clamp(spot->before) : 0, rest = e->size - lcp - 1;
     uint32_t taken = 0, offset, old_rests, value_offset, value_bytes = kvi_art_code_bytes(e->code), ref, tails = kvi_art_offset(l, n);
-    size_t   bytes, values = (size_t)(l->tails - l->values);
+    size_t   bytes, room, values = (size_t)(l->tails - l->values);
     uint8_t *block, *to, *sizes;
     const uint8_t *end;
     if (!e->size || (rest > 255 && !(flags & KVI_ART_WIDE)) || ((flags & KVI_ART_TAIL_FIXED) && e->size != l->tail_size)
@@ -1510,11 +1542,25 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, const kvi_art_leaf *l, const 
     bytes = (size_t)(l->values - l->lcp);
     if (l->lcp == kvi_art_zeros) bytes = (size_t)(l->values - l->branch);
     bytes = KVI_ART_LEAF_HEAD + bytes + bytes / n + values + value_bytes + old_rests + rest - taken;
-    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, bytes);
+    ref = 0;
+    room = kvi_art_leaf_room(a, bytes);
+    block = kvi_art_at(a, from);
+#if !KVI_SMALL
+    old_size = kvi_art_leaf_granules(block) * (size_t)KVI_ART_GRANULE;
+    if (!kvi_art_shared(a) && bytes <= old_size && old_size <= KVI_ART_LEAF_BYTES
+        && !kvi_art_is_in_leaf(block, e->tail)) {
+        ref = from & ~UINT32_C(1);
+        room = old_size;
+        memcpy(copied, block, old_size + 32);
+        kvi_art_leaf_move(&copy, l, copied, block);
+        l = &copy;
+    }
+#endif
+    if (!ref) ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, room);
     if (!ref) return 0;
     block = kvi_art_at(a, ref);
     end = block + bytes;
-    kvi_art_leaf_head(block, n + 1, flags, bytes, l->tail_size, l->value_size);
+    kvi_art_leaf_head(block, n + 1, flags, room, l->tail_size, l->value_size);
     to = block + KVI_ART_LEAF_HEAD;
     if (l->lcp != kvi_art_zeros) {
         uint8_t *column = to;
@@ -1574,16 +1620,16 @@ KVI_PRIVATE uint8_t *kvi_art_column_without(uint8_t *out, const uint8_t *column,
     memmove(out + i * width, column + (i + 1) * width, (size_t)(count - i - 1) * width);
     return out + (count - 1) * width;
 }
-/* Write the leaf without entry i to `block`, which may be the leaf itself: everything moves towards
+/* Write the leaf without entry i to `block` (of `room` bytes), which may be the leaf itself: everything moves towards
    the front, and nothing is written over that is read later. */
-KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size_t bytes, uint32_t given, uint8_t *block)
+KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size_t room, uint32_t given, uint8_t *block)
 {
     kvi_art_leaf l = *leaf;
     bool     empty = i == 0 && (l.flags & KVI_ART_FIRST_EMPTY);
     uint32_t n = l.count, rest = empty ? 0 : kvi_art_rest(&l, i), offset = kvi_art_offset(&l, i), rests = kvi_art_offset(&l, n), code;
     uint32_t value_offset = (uint32_t)(kvi_art_leaf_value(&l, i, &code) - l.values), value_bytes = (uint32_t)(l.tails - l.values);
     uint8_t  branch = l.branch[i], branch_behind = i + 1 < n ? l.branch[i + 1] : 0, *to = block + KVI_ART_LEAF_HEAD, *column;
-    kvi_art_leaf_head(block, n - 1, l.flags & ~(empty ? (uint32_t)KVI_ART_FIRST_EMPTY : 0u), bytes, l.tail_size, l.value_size);
+    kvi_art_leaf_head(block, n - 1, l.flags & ~(empty ? (uint32_t)KVI_ART_FIRST_EMPTY : 0u), room, l.tail_size, l.value_size);
     if (l.lcp != kvi_art_zeros) {
         column = to;
         to = kvi_art_column_without(column, l.lcp, n, i, 1);
@@ -1946,10 +1992,11 @@ KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art
     e.value = v->bytes;
     e.code = v->code;
     if (!kvi_art_hold(a, p, false)) return KVI_ART_RETRY;
-    ref = kvi_art_leaf_with(a, l, spot, &e);
-    if (ref) kvi_store_u32(p->slot, ref);
+    ref = kvi_art_leaf_with(a, p->ref, l, spot, &e);
+    if (ref && ref != p->ref) kvi_store_u32(p->slot, ref);
     kvi_art_let_go(a, p, false);
     if (!ref) return KV_ERR_NO_MEMORY;
+    if (ref == p->ref) return KV_OK;
     kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
     return KV_OK;
 }
@@ -1960,7 +2007,8 @@ KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art
    Where its tails begin with the same bytes, a new inner node takes those as its prefix and the two
    leaves as its edges; else the parent gets one edge more. The boundary is where two neighbours have
    least in common, the one nearest the middle; or nearest the end where entries are being added there,
-   so that keys that come in order leave full leaves behind.                                        */
+   so that keys that come in order leave full leaves behind. The old leaf is given back, or `held` for
+   later, where the key itself lies in it.                                                          */
 
 KVI_PRIVATE uint32_t kvi_art_boundary(const kvi_art_item *items, uint32_t count, uint32_t wanted, uint32_t *common)
 {
@@ -1973,7 +2021,7 @@ KVI_PRIVATE uint32_t kvi_art_boundary(const kvi_art_item *items, uint32_t count,
     return best;
 }
 
-KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t index)
+KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t index, uint32_t *held)
 {
     kvi_art_item   items[KVI_ART_ITEMS];
     uint32_t       common, left, right, middle = 0, ref = 0, count, best, prefix_size;
@@ -2022,7 +2070,8 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path 
     } else kvi_store_u32(p->slot, middle);
     if (middle) kvi_art_hop_in(a, middle);
     kvi_art_let_go_replaced(a, p, ref);
-    kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    if (!kvi_art_shared(a) && kvi_art_is_in_leaf(kvi_art_at(a, p->ref), key.data)) *held = p->ref;
+    else kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
     return KVI_ART_RETRY;
 }
 
@@ -2034,7 +2083,7 @@ KVI_PRIVATE bool kvi_art_is_full(const kv_art *a, const kvi_art_path *p, const k
 
 /* One attempt at putting an entry in. *old_size: of the value that was there, KV_NONE: there was none.
    *hop: may it begin with a hop? Where the node that leads to must change its shape, it may not. */
-KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_stored *v, bool only_new, size_t *old_size, bool *hop)
+KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_stored *v, bool only_new, size_t *old_size, bool *hop, uint32_t *held)
 {
     kvi_art_path p;
     kvi_art_leaf l;
@@ -2057,7 +2106,7 @@ KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_st
     kvi_art_leaf_find(&l, (const uint8_t *)key.data + p.depth, (uint32_t)key.size - p.depth, &spot);
     if (spot.found && only_new) return KV_EXISTS;
     if (spot.found) return kvi_art_put_value(a, v, &p, &l, spot.index, old_size);
-    if (kvi_art_is_full(a, &p, &l, key.size - p.depth + v->code)) return *hop ? kvi_art_split(a, key, &p, &l, spot.index) : KVI_ART_RETRY;
+    if (kvi_art_is_full(a, &p, &l, key.size - p.depth + v->code)) return *hop ? kvi_art_split(a, key, &p, &l, spot.index, held) : KVI_ART_RETRY;
     return kvi_art_put_in_leaf(a, key, v, &p, &l, &spot);
 }
 
@@ -2069,6 +2118,7 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
     kvi_art_pin   *pin;
     kv_status      s;
     size_t         old_size = KV_NONE;
+    uint32_t       held = 0;
     bool           hop = true;
     if (!key.data) key.data = "";
     pin = kvi_art_enter(a);
@@ -2077,10 +2127,11 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
         do {
             s = KV_ERR_NO_MEMORY;
             if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
-            s = kvi_art_put_once(a, key, &v, only_new, &old_size, &hop);
+            s = kvi_art_put_once(a, key, &v, only_new, &old_size, &hop, &held);
             kvi_art_promise_back(a, KVI_ART_PROMISE);
         } while (s == KVI_ART_RETRY);
         if (s != KV_OK) kvi_art_drop(a, v.record, KVI_ART_WAS_VALUE);
+        kvi_art_drop(a, held, KVI_ART_WAS_LEAF);
     }
     if (s == KV_OK && old_size != KV_NONE) kvi_art_tally(a, pin, 0, 0, value.size - old_size);
     else if (s == KV_OK) kvi_art_tally(a, pin, 1, key.size, value.size);
@@ -2130,21 +2181,23 @@ KVI_PRIVATE kv_status kvi_art_take_out(kv_art *a, const kvi_art_path *p, const k
 {
     uint8_t *block = kvi_art_at(a, p->ref);
     uint32_t given, granules = kvi_art_leaf_granules(block), ref;
-    size_t   bytes = kvi_art_without_bytes(l, i, &given);
+    size_t   bytes = kvi_art_without_bytes(l, i, &given), room;
     if (!bytes) {
         kvi_art_item items[KVI_ART_ITEMS];
         uint32_t     count = kvi_art_items_of(l, items);
         items[i].gone = true;
         return kvi_art_rewrite_leaf(a, p, items, count);
     }
+    room = kvi_art_leaf_room(a, bytes);
     if (!kvi_art_shared(a)) {
-        kvi_art_leaf_without(l, i, bytes, given, block);
-        kvi_art_shrink(a, p->ref & ~UINT32_C(1), granules, kvi_art_granules(bytes));
+        if (room > granules * (size_t)KVI_ART_GRANULE) room = granules * (size_t)KVI_ART_GRANULE;
+        kvi_art_leaf_without(l, i, room, given, block);
+        kvi_art_shrink(a, p->ref & ~UINT32_C(1), granules, kvi_art_granules(room));
         return KV_OK;
     }
-    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, bytes);
+    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, room);
     if (!ref) return KV_ERR_NO_MEMORY;
-    kvi_art_leaf_without(l, i, bytes, given, kvi_art_at(a, ref));
+    kvi_art_leaf_without(l, i, room, given, kvi_art_at(a, ref));
     kvi_store_u32(p->slot, ref | 1);
     kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
     return KV_OK;
@@ -2289,6 +2342,7 @@ KVI_PRIVATE kv_status kvi_art_delete_once(kv_art *a, kv_slice key, size_t *value
     *value_size = kvi_art_value(a, stored, code).size;
     if (code == KVI_ART_OUTSIDE) memcpy(&record, stored, 4);
     left = l.count - 1;
+    *mend = left <= KVI_ART_MERGE_AT && p.parent && (kvi_art_shared(a) || !kvi_art_is_in_leaf(kvi_art_at(a, p.ref), key.data));
     if (left) {
         s = kvi_art_take_out(a, &p, &l, spot.index);
         kvi_art_let_go(a, &p, false);
@@ -2298,7 +2352,6 @@ KVI_PRIVATE kv_status kvi_art_delete_once(kv_art *a, kv_slice key, size_t *value
         if (s == KV_OK) kvi_art_retire(a, p.ref, KVI_ART_WAS_LEAF);
     }
     if (s == KV_OK && record) kvi_art_retire(a, record, KVI_ART_WAS_VALUE);
-    *mend = left <= KVI_ART_MERGE_AT && p.parent;
     return s;
 }
 

@@ -233,6 +233,14 @@ KVI_INLINE size_t kvi_common_prefix(const void *a, const void *b, size_t size)
 {
     const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
     size_t         i = 0;
+#if KVI_X86 >= 3
+    for (; i < size; i += 32) {
+        __mmask32 valid = size - i < 32 ? ((__mmask32)1 << (size - i)) - 1 : 0xFFFFFFFFu;
+        uint32_t  differ = (uint32_t)_mm256_cmpneq_epu8_mask(_mm256_maskz_loadu_epi8(valid, (const void *)(x + i)), _mm256_maskz_loadu_epi8(valid, (const void *)(y + i)));
+        if (differ) return i + kvi_lowest_bit32(differ);
+    }
+    return size;
+#endif
 #if KVI_X86 >= 2
     for (; i + 32 <= size; i += 32) {
         uint32_t same = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(

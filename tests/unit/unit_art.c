@@ -232,6 +232,75 @@ TEST(art_keys, as_deep_as_it_gets)
     kv_art_close(map);
 }
 
+/* Keys that part at and around bytes 16 and 32, where shortcuts begin: reached by any way, all the time.
+   Number i has each of its digits to the base of 3 at one of the places, and one of the sizes. */
+static const uint32_t way_places[] = { 3, 15, 16, 17, 24, 31, 32, 33 };
+static const uint32_t way_sizes[] = { 40, 15, 16, 17, 31, 32, 33, 34, 600 };
+static kv_slice way_key(uint32_t i, char *out)
+{
+    uint32_t digits = i % 6561, size = way_sizes[i / 6561];
+    memset(out, 'p', size < 40 ? 40 : size);
+    for (size_t p = 0; p < sizeof way_places / sizeof *way_places; p++, digits /= 3) out[way_places[p]] = (char)('o' + digits % 3);
+    return kv_bytes(out, size);
+}
+static void ways(bool concurrent)
+{
+    enum { COUNT = 6561 * 9, STEP = 7919 };     /* the step and the count have no factor in common */
+    kv_art_options o;
+    kv_art        *map;
+    kv_iter       *c;
+    char           k[600];
+    uint32_t       keys = 0, seen = 0;
+    memset(&o, 0, sizeof o);
+    o.concurrent = concurrent;
+    CHECK_OK(kv_art_open(&o, &map));
+    for (uint32_t i = 0, n = 0; i < COUNT; i++, n = (n + STEP) % COUNT) {
+        kv_status s = kv_art_insert(map, way_key(n, k), kv_bytes(&n, 4));
+        CHECK(s == KV_OK || s == KV_EXISTS);        /* short keys leave digits out, so some are the same */
+        keys += s == KV_OK;
+        if (i % 4096 == 0) sound(map);
+    }
+    CHECK_EQ(kv_art_count(map), keys);
+    sound(map);
+    CHECK_OK(kv_art_iter_open(map, NULL, &c));
+    for (uint32_t n = 0; n < COUNT; n += 5) {
+        kv_slice key = way_key(n, k);
+        CHECK_OK(kv_art_exists(map, key));
+        kv_iter_seek(c, key);
+        CHECK_BYTES(kv_iter_key(c), key);
+        kv_iter_prev(c);
+        if (!kv_iter_valid(c)) continue;
+        CHECK(kv_compare(kv_iter_key(c), key) < 0);
+        kv_iter_next(c);
+        CHECK_BYTES(kv_iter_key(c), key);
+    }
+    for (kv_iter_last(c); kv_iter_valid(c); kv_iter_prev(c)) seen++;
+    CHECK_EQ(seen, keys);
+    kv_iter_close(c);
+    for (uint32_t i = 0, n = 0; i < COUNT; i++, n = (n + 2 * STEP) % COUNT) {
+        kv_status s = kv_art_delete(map, way_key(n, k));
+        CHECK(s == KV_OK || s == KV_NOT_FOUND);
+        keys -= s == KV_OK;
+        if (i % 4096 == 0) sound(map);
+    }
+    CHECK_EQ(keys, 0);
+    sound(map);
+    kv_art_close(map);
+}
+TEST(art_keys, part_where_shortcuts_begin) { ways(false); }
+TEST(art_keys, part_where_shortcuts_begin_concurrent)
+{
+#if KVI_THREADS
+    ways(true);
+#else
+    kv_art_options o;
+    kv_art        *map;
+    memset(&o, 0, sizeof o);
+    o.concurrent = true;
+    CHECK_EQ(kv_art_open(&o, &map), KV_ERR_UNSUPPORTED);
+#endif
+}
+
 TEST(art_values, every_size_and_back)
 {
     static const size_t sizes[] = { 0, 1, 8, 127, 128, 129, 255, 4000, 32767, 32768, 32769, 200000, 1 };
@@ -288,6 +357,66 @@ TEST(art_values, may_come_from_the_map)
         CHECK_BYTES(v, KV_STR("a value of some size, not a number"));
     }
     sound(map);
+    kv_art_close(map);
+}
+
+/* A key may lie in the leaf that it is put into, whose bytes move for it. */
+TEST(art_values, may_become_keys)
+{
+    kv_art  *map = open_map();
+    kv_slice v;
+    char     text[32];
+    for (uint32_t n = 0; n < 2000; n++) {
+        int size = snprintf(text, sizeof text, "key %u", n);
+        CHECK_OK(kv_art_set(map, kv_bytes("key", 3), kv_bytes(text, (size_t)size)));
+        CHECK_OK(kv_art_get(map, kv_bytes("key", 3), &v));
+        CHECK_OK(kv_art_insert(map, v, KV_STR("x")));
+        CHECK_OK(kv_art_exists(map, kv_bytes(text, (size_t)size)));
+    }
+    CHECK_EQ(kv_art_count(map), 2001);
+    sound(map);
+    for (uint32_t n = 0; n < 2000; n++) {
+        int size = snprintf(text, sizeof text, "key %u", n);
+        CHECK_OK(kv_art_set(map, kv_bytes("key", 3), kv_bytes(text, (size_t)size)));
+        CHECK_OK(kv_art_get(map, kv_bytes("key", 3), &v));
+        CHECK_OK(kv_art_delete(map, v));
+        CHECK_EQ(kv_art_exists(map, kv_bytes(text, (size_t)size)), KV_NOT_FOUND);
+    }
+    CHECK_EQ(kv_art_count(map), 1);
+    sound(map);
+    kv_art_close(map);
+}
+
+/* Some megabytes: what is special about large maps, and that an emptied part of one is used again. */
+TEST(art_memory, large_maps)
+{
+    enum { COUNT = 200000 };
+    kv_art        *map = open_map();
+    kv_art_stats_t full, again;
+    char           k[16];
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t n = 0; n < COUNT; n++) {
+            kvi_store_le64(k, kvi_mix64(n));
+            kvi_store_le64(k + 8, n);
+            CHECK_OK(kv_art_set(map, kv_bytes(k, 16), kv_bytes("a value of some more bytes than eight", 10 + (size_t)n % 20)));
+        }
+        CHECK_EQ(kv_art_count(map), COUNT);
+        sound(map);
+        CHECK_OK(kv_art_stats(map, round ? &again : &full));
+        for (uint64_t n = 0; n < COUNT; n++) {
+            kvi_store_le64(k, kvi_mix64(n));
+            kvi_store_le64(k + 8, n);
+            if (n % 8) CHECK_OK(kv_art_delete(map, kv_bytes(k, 16)));
+        }
+        CHECK_EQ(kv_art_count(map), COUNT / 8);
+        sound(map);
+    }
+    CHECK(full.memory_bytes > 6000000);
+    CHECK(again.memory_bytes <= full.memory_bytes + full.memory_bytes / 4);
+    kv_art_clear(map);
+    sound(map);
+    CHECK_OK(kv_art_stats(map, &again));
+    CHECK(again.memory_bytes < 100000);
     kv_art_close(map);
 }
 
