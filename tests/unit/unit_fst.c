@@ -820,7 +820,8 @@ static bool matches(kv_slice pattern, kv_slice key, kv_status *status)
     kv_automaton_free(&a);
     return yes;
 }
-#if KVI_OS_POSIX
+/* glibc's regexec alone: musl's takes "c.bc.a" for ((c|[^a]{2,}){1,3}[b-c]|\..\.{1,3})?[b-c]{2}.{2,}, which it is not. */
+#if defined(__GLIBC__)
 /* A random pattern of the syntax that both know. */
 static size_t some_pattern(test_rng *r, char *out, int depth)
 {
