@@ -897,9 +897,10 @@ KVI_PRIVATE void *kvi_zstd_alloc(void *opaque, size_t size)
 KVI_PRIVATE void kvi_zstd_free(void *opaque, void *memory)
 {
     kv_compressor *c = (kv_compressor *)opaque;
-    uint8_t       *block = (uint8_t *)memory - KVI_ZSTD_BLOCK_HEADER;
+    uint8_t       *block;
     size_t         size;
     if (!memory) return;
+    block = (uint8_t *)memory - KVI_ZSTD_BLOCK_HEADER;
     memcpy(&size, block, sizeof size);
     kvi_free(&c->options.allocator, block, size);
 }

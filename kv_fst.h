@@ -3771,9 +3771,9 @@ KVI_PRIVATE void *kvi_fst_chars_of(const kv_allocator *a, kv_slice text, size_t 
 {
     kvi_fst_chars c;
     uint8_t      *memory = (uint8_t *)kvi_alloc(a, head + text.size * sizeof(uint32_t));
-    uint32_t     *chars = (uint32_t *)(void *)(memory + head);
-    uint32_t      out[4], n;
+    uint32_t     *chars, out[4], n;
     if (!memory) return NULL;
+    chars = (uint32_t *)(void *)(memory + head);
     memset(&c, 0, sizeof c);
     *count = 0;
     for (size_t i = 0; i < text.size; i++) {

@@ -127,7 +127,7 @@ typedef struct test_memory {
 } test_memory;
 
 #define TEST_MEMORY_MAGIC UINT64_C(0x6B765F7465737421)
-typedef struct test_block { uint64_t magic; size_t size; } test_block;   /* 16 bytes on 64-bit machines, and then the memory */
+typedef struct test_block { uint64_t magic, size; } test_block;      /* 16 bytes, so that the memory behind is aligned as kv.h promises */
 
 static TEST_UNUSED void *test_memory_resize(void *user, void *memory, size_t old_size, size_t new_size)
 {
@@ -135,13 +135,13 @@ static TEST_UNUSED void *test_memory_resize(void *user, void *memory, size_t old
     test_block  *b = memory ? (test_block *)memory - 1 : NULL, *grown;
     size_t       live, peak;
     if (b && (b->magic != TEST_MEMORY_MAGIC || b->size != old_size)) {
-        fprintf(stderr, "allocator: block of %zu bytes is given back as %zu\n", b->size, old_size);
+        fprintf(stderr, "allocator: block of %zu bytes is given back as %zu\n", (size_t)b->size, old_size);
         abort();
     }
     if (!b && old_size) { fprintf(stderr, "allocator: NULL with an old size of %zu\n", old_size); abort(); }
     if (!new_size) {
         if (b) {
-            __atomic_fetch_sub(&m->live_bytes, b->size, __ATOMIC_RELAXED);
+            __atomic_fetch_sub(&m->live_bytes, (size_t)b->size, __ATOMIC_RELAXED);
             __atomic_fetch_sub(&m->live_blocks, 1, __ATOMIC_RELAXED);
             b->magic = 0;
             free(b);
