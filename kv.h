@@ -767,6 +767,13 @@ KVI_INLINE void kvi_fence_full(void) {}
 #else
 #error "kv.h: no atomics for this compiler; define KV_NO_THREADS for use from one thread"
 #endif
+/* Before a member of 64 bits that threads share: the ABI of i386 puts one at any multiple of 4, where it may
+   cross a cache line, and is neither atomic then nor quick. */
+#if defined(__i386__) && (defined(__GNUC__) || defined(__clang__))
+#define KVI_ALIGN_64 __attribute__((aligned(8)))
+#else
+#define KVI_ALIGN_64
+#endif
 typedef void *kvi_pointer;
 KVI_ATOMICS(u8, uint8_t)       KVI_ATOMIC_SUMS(u8, uint8_t)
 KVI_ATOMICS(u32, uint32_t)     KVI_ATOMIC_SUMS(u32, uint32_t)

@@ -709,7 +709,7 @@ typedef struct kvi_compress_context {
     kv_buf       packed, raw;           /* values on their way through the wrapper */
     kv_buf       pairs;                 /* kv_pair of a batch */
     kv_buf       answers[KVI_COMPRESS_ANSWERS];
-    kv_compress_stats stats;
+    KVI_ALIGN_64 kv_compress_stats stats;
     uint32_t     place;                 /* KVI_COMPRESS_CONTEXTS: none, it lives for one call */
 } kvi_compress_context;
 
@@ -732,7 +732,7 @@ struct kv_compressor {
     void               *zstd_memory, *zstd_reader_memory;
     size_t              zstd_memory_size, zstd_reader_memory_size;
 #endif
-    kv_compress_stats   past;           /* of contexts that are gone */
+    KVI_ALIGN_64 kv_compress_stats past; /* of contexts that are gone */
     kvi_error           error;
     kvi_compress_place  places[KVI_COMPRESS_CONTEXTS];
 };

@@ -559,7 +559,7 @@ KVI_INLINE uint64_t kvi_lsm_head_after(kv_slice prefix, const void *key, size_t 
        a spin lock for the view pointer, one for each cache shard                                  */
 
 typedef struct kvi_lsm_entry {              /* in a memtable; links follow */
-    uint64_t head;                          /* of the key, behind the memtable's prefix */
+    KVI_ALIGN_64 uint64_t head;             /* of the key, behind the memtable's prefix */
     uint64_t sequence;
     const uint8_t *bytes;                   /* the key, then the value */
     uint32_t value_size;
@@ -567,7 +567,7 @@ typedef struct kvi_lsm_entry {              /* in a memtable; links follow */
     uint8_t  op, height;
 } kvi_lsm_entry;
 
-typedef struct kvi_lsm_link { uint64_t head; kvi_pointer to; } kvi_lsm_link;   /* head: of where it leads to; atomic both */
+typedef struct kvi_lsm_link { KVI_ALIGN_64 uint64_t head; kvi_pointer to; } kvi_lsm_link;   /* head: of where it leads to; atomic both */
 
 typedef struct kvi_lsm_chunk { struct kvi_lsm_chunk *next; size_t size; } kvi_lsm_chunk;
 
@@ -575,7 +575,7 @@ typedef struct kvi_lsm_chunk { struct kvi_lsm_chunk *next; size_t size; } kvi_ls
 typedef struct kvi_lsm_log {
     uint32_t refs;
     kv_file *file;
-    uint64_t number, size;
+    KVI_ALIGN_64 uint64_t number, size;
     uint64_t durable;                       /* bytes known to be on stable storage; 0: not even its name is */
     uint8_t *window;                        /* a part of it that is mapped, or NULL */
     uint64_t window_at;
@@ -591,7 +591,7 @@ typedef struct kvi_lsm_memtable {
     kvi_lsm_log   *log;
     uint64_t       last_sequence;           /* of the newest entry, once frozen */
     size_t         used_bytes, allocated_bytes; /* atomic */
-    uint64_t       count, deletes, key_bytes, value_bytes;
+    KVI_ALIGN_64 uint64_t count, deletes, key_bytes, value_bytes;
     kvi_lsm_chunk *chunks;
     uint8_t       *free_at, *free_end;      /* of the first chunk: entries from below, keys and values from above */
     uint64_t       random;                  /* for heights */
@@ -756,7 +756,7 @@ struct kv_lsm {
     kv_buf         record;
     kvi_lsm_log   *log;                     /* of the active memtable */
 
-    uint64_t       visible;                 /* atomic: readers see entries up to here */
+    KVI_ALIGN_64 uint64_t visible;          /* atomic: readers see entries up to here */
     kvi_lsm_view  *view;                    /* under view_lock */
     uint32_t       view_lock;
     kvi_lsm_version *version;               /* the newest; changed under work and mutex */
@@ -767,8 +767,8 @@ struct kv_lsm {
     uint64_t       flushed_sequence;
     uint64_t       log_number;              /* logs below it are not needed */
     kv_buf         edit;
-    uint64_t       next_number;             /* atomic */
-    uint64_t       durable_log;             /* atomic: newest log whose header is known durable */
+    KVI_ALIGN_64 uint64_t next_number;      /* atomic */
+    KVI_ALIGN_64 uint64_t durable_log;      /* atomic: newest log whose header is known durable */
 
     kvi_lsm_shard *shards;                  /* NULL: no cache */
     uint32_t       open_files;              /* under files */
@@ -776,10 +776,10 @@ struct kv_lsm {
     uint32_t       open_hand;
 
     /* statistics; atomic, or under mutex */
-    uint64_t       memory_bytes_tables, index_bytes, filter_bytes, filter_hits, filter_misses;
-    uint64_t       stall_ns, user_bytes, log_written, written, flushes, merges, moves, tombstones_dropped, versions_dropped;
-    uint64_t       syncs, groups, writes, recovered_records, recovered_dropped;
-    uint64_t       level_read[KV_LSM_LEVELS], level_written[KV_LSM_LEVELS];
+    KVI_ALIGN_64 uint64_t memory_bytes_tables, index_bytes, filter_bytes, filter_hits, filter_misses;
+    KVI_ALIGN_64 uint64_t stall_ns, user_bytes, log_written, written, flushes, merges, moves, tombstones_dropped, versions_dropped;
+    KVI_ALIGN_64 uint64_t syncs, groups, writes, recovered_records, recovered_dropped;
+    KVI_ALIGN_64 uint64_t level_read[KV_LSM_LEVELS], level_written[KV_LSM_LEVELS];
 };
 
 KVI_PRIVATE void kvi_lsm_poison(kv_lsm *db, kv_status s);

@@ -361,7 +361,7 @@ typedef struct kvi_mem_shard {
     /* where things are: rarely written */
     kvi_pointer directory;                  /* kvi_mem_directory */
     kvi_pointer chunks;                     /* kvi_mem_chunks */
-    uint64_t    seed;                       /* its own, if reseeded */
+    KVI_ALIGN_64 uint64_t seed;           /* its own, if reseeded */
     uint32_t    reseeded;
     uint32_t    scanners;                   /* scans inside; they keep it from being reseeded */
     uint8_t     gap[KVI_MEM_LINE - 2 * 8 - 2 * sizeof(kvi_pointer)];
@@ -395,7 +395,7 @@ typedef struct kvi_mem_pool {
     void           *pieces[KVI_MEM_PIECE_LISTS];   /* free ones; each begins with a pointer to the next */
 } kvi_mem_pool;
 
-typedef struct kvi_mem_stripe { uint64_t hits, misses; uint8_t gap[KVI_MEM_LINE - 16]; } kvi_mem_stripe;
+typedef struct kvi_mem_stripe { KVI_ALIGN_64 uint64_t hits, misses; uint8_t gap[KVI_MEM_LINE - 16]; } kvi_mem_stripe;
 
 struct kv_watch {
     kv_mem      *m;

@@ -1577,6 +1577,21 @@ TEST(lsm_golden, a_store_of_format_1_opens_reads_and_is_upgraded)
     disk_free(d);
 }
 
+/* i386 puts a uint64_t at any multiple of 4: across a cache line it was not atomic, and a sum of bytes written
+   took so long, where the kernel watches for locks of the bus, that a flush did not end. */
+TEST(lsm_memory, shared_64_bit_members_do_not_cross_lines)
+{
+    const struct kv_lsm *db = NULL;
+    CHECK_EQ(offsetof(struct kv_lsm, visible) % 8, 0);
+    CHECK_EQ(offsetof(struct kv_lsm, next_number) % 8, 0);
+    CHECK_EQ(offsetof(struct kv_lsm, durable_log) % 8, 0);
+    CHECK_EQ(offsetof(struct kv_lsm, written) % 8, 0);
+    CHECK_EQ(offsetof(struct kv_lsm, syncs) % 8, 0);
+    CHECK_EQ(offsetof(struct kv_lsm, level_written) % 8, 0);
+    CHECK_EQ(offsetof(kvi_lsm_memtable, count) % 8, 0);
+    CHECK_EQ(offsetof(kvi_lsm_log, size) % 8, 0);
+    CHECK_EQ((sizeof(kvi_lsm_entry) | sizeof(kvi_lsm_link) | sizeof(db->level_read[0])) % 8, 0);
+}
 TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
 {
     size_t points = 0;
