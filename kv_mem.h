@@ -1022,12 +1022,12 @@ typedef struct kvi_mem_lanes { __m512i a, b; __mmask64 mask; size_t at; } kvi_me
 
 KVI_INLINE kvi_mem_lanes kvi_mem_lanes_load(const void *bytes, size_t size)
 {
-    const uint8_t *p = (const uint8_t *)bytes;
-    kvi_mem_lanes  k;
+    uintptr_t     p = (uintptr_t)bytes;         /* a number: NULL for no bytes is fine */
+    kvi_mem_lanes k;
     k.at = size > 64 ? size - 64 : 0;
     k.mask = kvi_mem_low_bits(size);
-    k.a = _mm512_maskz_loadu_epi8(k.mask, p);
-    k.b = _mm512_maskz_loadu_epi8(k.mask, p + k.at);
+    k.a = _mm512_maskz_loadu_epi8(k.mask, (const void *)p);
+    k.b = _mm512_maskz_loadu_epi8(k.mask, (const void *)(p + k.at));
     return k;
 }
 KVI_INLINE void kvi_mem_lanes_store(uint8_t *to, const kvi_mem_lanes *k)
