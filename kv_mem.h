@@ -282,10 +282,11 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_SHARDS_MAX     4096u
 #define KVI_MEM_STRIPES        64u          /* counters of hits and misses, one for each thread */
 #define KVI_MEM_TRIES          16u          /* optimistic reads before a reader takes the lock */
-#define KVI_MEM_TEMP           1024u        /* bytes: larger values are copied under the lock */
+#define KVI_MEM_TEMP           1536u        /* bytes: larger values are copied under the lock */
 #define KVI_MEM_BATCH          64u          /* keys that are fetched ahead together */
 #define KVI_MEM_CLOCK_SLOTS    256u         /* entries that one eviction looks at */
 #define KVI_MEM_EVICT_TRIES    16u          /* evictions in its own shard before a write looks for room elsewhere */
+#define KVI_MEM_SCAN_AHEAD     768u         /* bytes that a scan with one thread fetches ahead */
 #define KVI_MEM_SCAN_BYTES     65536u       /* buffer of a scan, aimed at */
 
 /* ------------------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
                        bit 16      has an expiry       bit 17   the value lies in a block of its own
                        bit 18      a free block        bit 19   new: the clock has not come by yet
                        bits 20-31  value size; 0xFFF: it stands in the next word
-   free block          | head | granules | next | previous |
+   free block          | head | granules | next | previous (of the first in its list: nothing) |
 
    directory           2^depth pointers; a segment of less depth is pointed to by a run of them.
                        A shard with few entries has one segment of 1 to 32 buckets (mask + 1).
@@ -817,7 +818,6 @@ KVI_INLINE void kvi_mem_block_push(kvi_mem_shard *s, uint32_t ref, uint32_t gran
     kvi_mem_word_set(block, 0, KVI_MEM_HEAD_FREE);
     kvi_mem_word_set(block, 1, granules);
     kvi_mem_word_set(block, 2, next);
-    kvi_mem_word_set(block, 3, KVI_MEM_NOWHERE);
     if (next != KVI_MEM_NOWHERE) kvi_mem_word_set(kvi_mem_at(s, next), 3, ref);
     s->lists[list] = ref;
     s->list_map |= UINT64_C(1) << list;
@@ -829,9 +829,18 @@ KVI_PRIVATE void kvi_mem_block_unlink(kvi_mem_shard *s, uint32_t ref)
     uint32_t granules = kvi_mem_word(block, 1), next = kvi_mem_word(block, 2), previous = kvi_mem_word(block, 3);
     uint32_t list = kvi_mem_list_of(granules);
     if (next != KVI_MEM_NOWHERE) kvi_mem_word_set(kvi_mem_at(s, next), 3, previous);
-    if (previous != KVI_MEM_NOWHERE) kvi_mem_word_set(kvi_mem_at(s, previous), 2, next);
+    if (s->lists[list] != ref) kvi_mem_word_set(kvi_mem_at(s, previous), 2, next);
     else if ((s->lists[list] = next) == KVI_MEM_NOWHERE) s->list_map &= ~(UINT64_C(1) << list);
     s->free_granules -= granules;
+}
+/* The first block of a list of one size. */
+KVI_INLINE uint32_t kvi_mem_block_pop(kvi_mem_shard *s, uint32_t granules)
+{
+    uint32_t ref = s->lists[granules], next = kvi_mem_word(kvi_mem_at(s, ref), 2);
+    s->lists[granules] = next;
+    if (KVI_UNLIKELY(next == KVI_MEM_NOWHERE)) s->list_map &= ~(UINT64_C(1) << granules);
+    s->free_granules -= granules;
+    return ref;
 }
 /* Take a free block for `granules`: unlink it, and give back what is too much. */
 KVI_PRIVATE uint32_t kvi_mem_block_use(kvi_mem_shard *s, uint32_t ref, uint32_t granules)
@@ -968,7 +977,7 @@ KVI_INLINE uint32_t kvi_mem_block_live(kvi_mem_shard *s, uint32_t ref, uint32_t 
 /* A block for a record, without asking anyone for memory; KVI_MEM_NOWHERE where there is none. */
 KVI_INLINE uint32_t kvi_mem_block_quick(kvi_mem_shard *s, uint32_t granules)
 {
-    if (granules <= KVI_MEM_EXACT && s->lists[granules] != KVI_MEM_NOWHERE) return kvi_mem_block_live(s, kvi_mem_block_use(s, s->lists[granules], granules), granules);
+    if (granules <= KVI_MEM_EXACT && s->lists[granules] != KVI_MEM_NOWHERE) return kvi_mem_block_live(s, kvi_mem_block_pop(s, granules), granules);
     if (s->bump != KVI_MEM_NOWHERE) {
         kvi_mem_chunk *c = kvi_mem_chunk_info(s, s->bump);
         uint32_t       at = c->used;
@@ -2592,35 +2601,42 @@ KVI_INLINE kv_status kvi_mem_write(kv_mem *m, kvi_mem_request *r, uint64_t hash)
    way, nothing was done                                                                             */
 
 /* May a write of this map take it? */
-KVI_INLINE bool kvi_mem_short(const kv_mem *m) { return !KVI_SMALL && (m->direct | m->optimistic) && !m->busy && !kvi_mem_watched(m); }
+KVI_INLINE bool kvi_mem_short(const kv_mem *m) { return !KVI_SMALL && !m->busy && !kvi_mem_watched(m); }
 
-KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kv_mem *m, kvi_mem_shard *s, kv_slice key, uint64_t hash, const kvi_mem_lanes *brief, kvi_mem_glance *g)
+KVI_INLINE void kvi_mem_short_begin(kvi_mem_shard *s, bool optimistic)
 {
-    kvi_mem_seen seen = m->optimistic ? kvi_mem_glance_at(s, key, hash, true, brief, g) : kvi_mem_glance_at(s, key, hash, false, brief, g);
-    if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return KVI_MEM_UNSEEN;
-    if (!m->optimistic) return seen;
+    if (!optimistic) return;
+    kvi_poke_u32(&s->sequence, s->sequence + 1);
+    kvi_fence_release();
+}
+KVI_INLINE void kvi_mem_short_end(kvi_mem_shard *s, bool optimistic) { if (optimistic) kvi_store_u32(&s->sequence, s->sequence + 1); }
+KVI_INLINE void kvi_mem_short_unlock(kvi_mem_shard *s, bool optimistic) { if (optimistic) kvi_store_u32(&s->lock, 0); }
+KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kvi_mem_shard *s, kv_slice key, uint64_t hash, bool optimistic, const kvi_mem_lanes *brief, kvi_mem_glance *g)
+{
+    kvi_mem_seen seen = kvi_mem_glance_at(s, key, hash, optimistic, brief, g);
+    if (!optimistic || KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return seen;
     if (KVI_UNLIKELY(!kvi_cas_u32(&s->lock, 0, KVI_MEM_LOCK_WRITER))) return KVI_MEM_UNSEEN;
     if (KVI_LIKELY(s->sequence == g->sequence)) return seen;
-    kvi_mem_unlock(m, s);
+    kvi_mem_short_unlock(s, optimistic);
     return KVI_MEM_UNSEEN;
 }
 /* The same size in granules: over the old value. Else the new entry, into its home bucket. */
-KVI_INLINE bool kvi_mem_set_here(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
+KVI_INLINE bool kvi_mem_set_here(kvi_mem_shard *s, bool optimistic, const kvi_mem_glance *g, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
 {
     uint32_t head = kvi_mem_head_make(key.size, value.size, false);
     if (kvi_mem_head_long(g->head)) return false;
     if (kvi_mem_head_granules(head, value.size) != kvi_mem_head_granules(g->head, g->head >> 20)) return false;
-    kvi_mem_begin(m, s);
+    kvi_mem_short_begin(s, optimistic);
     if (head != g->head) {
         kvi_mem_word_set(g->at, 0, head);
         s->value_bytes += value.size;
         s->value_bytes -= g->head >> 20;
     }
     kvi_mem_copy_in(g->at + 4 + key.size, value.data, value.size, brief != NULL);
-    kvi_mem_end(m, s);
+    kvi_mem_short_end(s, optimistic);
     return true;
 }
-KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
+KVI_INLINE bool kvi_mem_set_new(kvi_mem_shard *s, bool optimistic, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
 {
     uint32_t head = kvi_mem_head_make(key.size, value.size, false), empty = kvi_mem_match(g->bucket, 0), ref, slot;
     uint8_t *at;
@@ -2636,26 +2652,26 @@ KVI_INLINE bool kvi_mem_set_new(kv_mem *m, kvi_mem_shard *s, const kvi_mem_glanc
     kvi_mem_copy_in(at + 4, key.data, key.size, false);
     kvi_mem_copy_in(at + 4 + key.size, value.data, value.size, brief != NULL);
     slot = kvi_lowest_bit32(empty);
-    kvi_mem_begin(m, s);
+    kvi_mem_short_begin(s, optimistic);
     kvi_poke_u32(&g->bucket->refs[slot], ref);
     kvi_poke_u8(&g->bucket->tags[slot], kvi_mem_tag(hash));
-    kvi_mem_end(m, s);
+    kvi_mem_short_end(s, optimistic);
     kvi_poke_size(&s->count, s->count + 1);
     s->key_bytes += key.size;
     s->value_bytes += value.size;
     return true;
 }
-KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash, const kvi_mem_lanes *brief)
+KVI_INLINE bool kvi_mem_set_short(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash, bool optimistic, const kvi_mem_lanes *brief)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance g;
     kvi_mem_seen   seen;
     bool           done;
     if (!kvi_mem_short(m) || value.size >= KVI_MEM_HEAD_LONG) return false;
-    seen = kvi_mem_glance_locked(m, s, key, hash, brief, &g);
+    seen = kvi_mem_glance_locked(s, key, hash, optimistic, brief, &g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
-    done = seen == KVI_MEM_SEEN ? kvi_mem_set_here(m, s, &g, key, value, brief) : kvi_mem_set_new(m, s, &g, hash, key, value, brief);
-    kvi_mem_unlock(m, s);
+    done = seen == KVI_MEM_SEEN ? kvi_mem_set_here(s, optimistic, &g, key, value, brief) : kvi_mem_set_new(s, optimistic, &g, hash, key, value, brief);
+    kvi_mem_short_unlock(s, optimistic);
     return done;
 }
 KVI_NOINLINE bool kvi_mem_remove_chunk(kv_mem *m, kvi_mem_shard *s, uint32_t chunk)     /* its last entry went */
@@ -2664,27 +2680,39 @@ KVI_NOINLINE bool kvi_mem_remove_chunk(kv_mem *m, kvi_mem_shard *s, uint32_t chu
     kvi_mem_unlock(m, s);
     return true;
 }
-KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, const kvi_mem_lanes *brief)
+KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, bool optimistic, const kvi_mem_lanes *brief)
 {
     kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     kvi_mem_glance g;
     kvi_mem_seen   seen;
     if (!kvi_mem_short(m)) return false;
-    seen = kvi_mem_glance_locked(m, s, key, hash, brief, &g);
+    seen = kvi_mem_glance_locked(s, key, hash, optimistic, brief, &g);
     if (KVI_UNLIKELY(seen == KVI_MEM_UNSEEN)) return false;
-    if (KVI_UNLIKELY(seen == KVI_MEM_SEEN && kvi_mem_head_long(g.head))) { kvi_mem_unlock(m, s); return false; }
+    if (KVI_UNLIKELY(seen == KVI_MEM_SEEN && kvi_mem_head_long(g.head))) { kvi_mem_short_unlock(s, optimistic); return false; }
     if (KVI_LIKELY(seen == KVI_MEM_SEEN)) {
         uint32_t ref = g.bucket->refs[g.slot];
-        kvi_mem_begin(m, s);
+        kvi_mem_short_begin(s, optimistic);
         kvi_poke_u8(&g.bucket->tags[g.slot], 0);
-        kvi_mem_end(m, s);
+        kvi_mem_short_end(s, optimistic);
         kvi_poke_size(&s->count, s->count - 1);
         s->key_bytes -= key.size;
         s->value_bytes -= g.head >> 20;
         if (KVI_UNLIKELY(kvi_mem_block_drop(s, ref, kvi_mem_head_granules(g.head, g.head >> 20)))) return kvi_mem_remove_chunk(m, s, kvi_mem_ref_chunk(ref));
     }
-    kvi_mem_unlock(m, s);
+    kvi_mem_short_unlock(s, optimistic);
     return true;
+}
+
+/* By the map's kind. */
+KVI_INLINE bool kvi_mem_set_hashed(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash)
+{
+    if (m->direct) return kvi_mem_set_short(m, key, value, hash, false, NULL);
+    return m->optimistic && kvi_mem_set_short(m, key, value, hash, true, NULL);
+}
+KVI_INLINE bool kvi_mem_remove_hashed(kv_mem *m, kv_slice key, uint64_t hash)
+{
+    if (m->direct) return kvi_mem_remove_short(m, key, hash, false, NULL);
+    return m->optimistic && kvi_mem_remove_short(m, key, hash, true, NULL);
 }
 
 KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
@@ -2790,6 +2818,7 @@ KVI_PRIVATE void kvi_mem_scan_direct(kv_mem *m, const kvi_mem_shard *s, kvi_mem_
             uint8_t       *block = kvi_mem_at(s, kvi_mem_ref(number, at));
             kvi_mem_record r;
             if (kvi_mem_word(block, 0) & KVI_MEM_HEAD_FREE) { at += kvi_mem_word(block, 1); continue; }
+            kvi_prefetch(block + KVI_MEM_SCAN_AHEAD);
             r = kvi_mem_record_at(block);
             kvi_mem_show(m, scan, kvi_mem_record_key(&r), kvi_mem_record_value(&r), r.expiry);
             at += r.granules;
@@ -3698,21 +3727,37 @@ KVI_NOINLINE kv_status kvi_mem_remove_long(kv_mem *m, kv_slice key)
 }
 KVI_NOINLINE kv_status kvi_mem_set_far(kv_mem *m, kv_slice key, kv_slice value)
 {
-    if (kvi_mem_is_key(key) && (value.data || !value.size) && kvi_mem_set_short(m, key, value, kvi_mem_hash(m, key), NULL)) return KV_OK;
+    if (kvi_mem_is_key(key) && (value.data || !value.size) && kvi_mem_set_hashed(m, key, value, kvi_mem_hash(m, key))) return KV_OK;
     return kvi_mem_set_long(m, key, value, 0);
 }
 KVI_NOINLINE kv_status kvi_mem_remove_far(kv_mem *m, kv_slice key)
 {
-    if (kvi_mem_is_key(key) && kvi_mem_remove_short(m, key, kvi_mem_hash(m, key), NULL)) return KV_OK;
+    if (kvi_mem_is_key(key) && kvi_mem_remove_hashed(m, key, kvi_mem_hash(m, key))) return KV_OK;
     return kvi_mem_remove_long(m, key);
 }
+#if KVI_MEM_LANES
+KVI_NOINLINE kv_status kvi_mem_set_brief(kv_mem *m, kv_slice key, kv_slice value)   /* several threads, a short key */
+{
+    kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
+    if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), true, &brief))) return KV_OK;
+    return kvi_mem_set_long(m, key, value, 0);
+}
+KVI_NOINLINE kv_status kvi_mem_remove_brief(kv_mem *m, kv_slice key)
+{
+    kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
+    if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), true, &brief))) return KV_OK;
+    return kvi_mem_remove_long(m, key);
+}
+#endif
 KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_slice value)
 {
     if (!m) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_brief(m, key.size | value.size) && kvi_mem_is_key(key) && (value.data || !value.size))) {
-        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
-        if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), &brief))) return KV_OK;
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size | value.size) && (key.data || !key.size) && (value.data || !value.size))) {
+        kvi_mem_lanes brief;
+        if (!m->direct) return m->optimistic ? kvi_mem_set_brief(m, key, value) : kvi_mem_set_long(m, key, value, 0);
+        brief = kvi_mem_lanes_load(key.data, key.size);
+        if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_set_long(m, key, value, 0);
     }
 #endif
@@ -3734,9 +3779,11 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
 {
     if (!m) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_brief(m, key.size) && kvi_mem_is_key(key))) {
-        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
-        if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), &brief))) return KV_OK;
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size) && (key.data || !key.size))) {
+        kvi_mem_lanes brief;
+        if (!m->direct) return m->optimistic ? kvi_mem_remove_brief(m, key) : kvi_mem_remove_long(m, key);
+        brief = kvi_mem_lanes_load(key.data, key.size);
+        if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_remove_long(m, key);
     }
 #endif
