@@ -284,6 +284,7 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_TRIES          16u          /* optimistic reads before a reader takes the lock */
 #define KVI_MEM_TEMP           1536u        /* bytes: larger values are copied under the lock */
 #define KVI_MEM_BATCH          64u          /* keys that are fetched ahead together */
+#define KVI_MEM_AHEAD          16u          /* keys from one step of it to the next */
 #define KVI_MEM_CLOCK_SLOTS    256u         /* entries that one eviction looks at */
 #define KVI_MEM_EVICT_TRIES    16u          /* evictions in its own shard before a write looks for room elsewhere */
 #define KVI_MEM_SCAN_AHEAD     768u         /* bytes that a scan with one thread fetches ahead */
@@ -2137,6 +2138,12 @@ KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, 
 /* By the map's kind. */
 KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
+#if KVI_MEM_LANES
+    if (KVI_LIKELY(key.size <= KVI_MEM_LANES_MAX && m->direct)) {
+        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
+        return kvi_mem_get_direct(m, key, hash, value, &brief);
+    }
+#endif
     if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value, NULL);
     if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value, NULL);
     return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
@@ -2230,39 +2237,47 @@ KVI_PRIVATE kv_status kvi_mem_expiry_of(kv_mem *m, kv_slice key, uint64_t *expir
     return status;
 }
 
-/* Fetch ahead for a group of keys: their buckets, and then the records whose tags agree. A guess: nothing
-   here is believed. */
-KVI_INLINE void kvi_mem_ahead(kv_mem *m, const kv_slice *keys, size_t key_stride, size_t count, uint64_t *hashes)
+/* Fetching ahead in a group of keys, as three steps that follow each other at a distance: hash a key and fetch its
+   bucket; find its record's place there and fetch it; do what is to be done with it. So the memory works while
+   the processor hashes. All of it is a guess: nothing here is believed. */
+typedef struct kvi_mem_ahead { uint64_t hashes[KVI_MEM_BATCH]; const kvi_mem_bucket *buckets[KVI_MEM_BATCH]; } kvi_mem_ahead;
+
+#define KVI_MEM_AHEAD_ALL (2 * KVI_MEM_AHEAD)       /* how far the first step is before the last */
+
+KVI_INLINE const kvi_mem_bucket *kvi_mem_ahead_bucket(const kv_mem *m, uint64_t hash)
 {
-    for (size_t i = 0; i < count; i++) {
-        const kv_slice      *key = (const kv_slice *)(const void *)((const uint8_t *)keys + i * key_stride);
-        const kvi_mem_shard *s;
-        const kvi_mem_directory *d;
-        hashes[i] = kvi_mem_hash(m, *key);
-        s = kvi_mem_shard_of(m, hashes[i]);
-        d = (const kvi_mem_directory *)kvi_load_ptr(&s->directory);
-        kvi_prefetch((const kvi_mem_bucket *)kvi_load_ptr(kvi_mem_segments(d) + kvi_mem_directory_index(d, kvi_mem_position(m, hashes[i]))) + (kvi_mem_home(hashes[i]) & d->mask));
+    return kvi_mem_bucket_of((const kvi_mem_directory *)kvi_load_ptr(&kvi_mem_shard_of(m, hash)->directory), hash);
+}
+KVI_INLINE void kvi_mem_ahead_record(const kvi_mem_shard *s, const kvi_mem_bucket *b, uint64_t hash, size_t key_size)
+{
+    uint32_t              match = kvi_mem_match(b, kvi_mem_tag(hash)), ref;
+    const kvi_mem_chunks *chunks = (const kvi_mem_chunks *)kvi_load_ptr(&s->chunks);
+    uintptr_t             record;
+    if (!match) return;
+    ref = kvi_peek_u32(&b->refs[kvi_lowest_bit32(match)]);
+    if (!chunks || kvi_mem_ref_chunk(ref) >= chunks->capacity) return;
+    record = (uintptr_t)kvi_load_ptr(kvi_mem_chunk_pointers(chunks) + kvi_mem_ref_chunk(ref)) + (size_t)kvi_mem_ref_offset(ref) * KVI_MEM_GRANULE;
+    kvi_prefetch((const void *)record);
+    kvi_prefetch((const void *)(record + KVI_MEM_LINE));
+    if (key_size > 72) kvi_prefetch((const void *)(record + 2 * KVI_MEM_LINE));
+}
+/* The first step for key i of `count`, the second for the one that is KVI_MEM_AHEAD before it. */
+KVI_INLINE void kvi_mem_ahead_step(kv_mem *m, kvi_mem_ahead *a, const kv_slice *keys, size_t key_stride, size_t count, size_t i)
+{
+    size_t then = i - KVI_MEM_AHEAD;
+    if (i < count) {
+        const kv_slice *key = (const kv_slice *)(const void *)((const uint8_t *)keys + i * key_stride);
+        a->hashes[i] = kvi_mem_hash(m, *key);
+        a->buckets[i] = kvi_mem_ahead_bucket(m, a->hashes[i]);
+        kvi_prefetch(a->buckets[i]);
     }
-    for (size_t i = 0; i < count; i++) {
-        kvi_mem_shard           *s = kvi_mem_shard_of(m, hashes[i]);
-        const kvi_mem_directory *d;
-        const kvi_mem_chunks    *chunks;
-        const kvi_mem_bucket    *b;
-        uint32_t                 match, ref;
-        if (m->limited) kvi_mem_read_lock(m, s);                    /* there, buckets do not stay */
-        d = (const kvi_mem_directory *)kvi_load_ptr(&s->directory);
-        chunks = (const kvi_mem_chunks *)kvi_load_ptr(&s->chunks);
-        b = (const kvi_mem_bucket *)kvi_load_ptr(kvi_mem_segments(d) + kvi_mem_directory_index(d, kvi_mem_position(m, hashes[i]))) + (kvi_mem_home(hashes[i]) & d->mask);
-        match = kvi_mem_match(b, kvi_mem_tag(hashes[i]));
-        ref = match ? kvi_peek_u32(&b->refs[kvi_lowest_bit32(match)]) : KVI_MEM_NOWHERE;
-        if (ref != KVI_MEM_NOWHERE && chunks && kvi_mem_ref_chunk(ref) < chunks->capacity) {
-            const kv_slice *key = (const kv_slice *)(const void *)((const uint8_t *)keys + i * key_stride);
-            uintptr_t       record = (uintptr_t)kvi_load_ptr(kvi_mem_chunk_pointers(chunks) + kvi_mem_ref_chunk(ref)) + (size_t)kvi_mem_ref_offset(ref) * KVI_MEM_GRANULE;
-            kvi_prefetch((const void *)record);
-            kvi_prefetch((const void *)(record + KVI_MEM_LINE));
-            if (key->size > 72) kvi_prefetch((const void *)(record + 2 * KVI_MEM_LINE));
-        }
-        if (m->limited) kvi_mem_read_unlock(m, s);
+    if (i >= KVI_MEM_AHEAD && then < count) {
+        const kv_slice *key = (const kv_slice *)(const void *)((const uint8_t *)keys + then * key_stride);
+        kvi_mem_shard  *s = kvi_mem_shard_of(m, a->hashes[then]);
+        if (!m->limited) { kvi_mem_ahead_record(s, a->buckets[then], a->hashes[then], key->size); return; }
+        kvi_mem_read_lock(m, s);                                    /* there, buckets do not stay */
+        kvi_mem_ahead_record(s, kvi_mem_ahead_bucket(m, a->hashes[then]), a->hashes[then], key->size);
+        kvi_mem_read_unlock(m, s);
     }
 }
 
@@ -2280,8 +2295,8 @@ KVI_INLINE size_t kvi_mem_group(const kv_slice *keys, size_t key_stride, size_t 
 
 KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
 {
-    uint64_t  hashes[KVI_MEM_BATCH];
-    kv_status first = KV_OK, bad = KV_OK;
+    kvi_mem_ahead a;
+    kv_status     first = KV_OK, bad = KV_OK;
     for (size_t done = 0; done < count;) {
         size_t n = kvi_mem_group(keys + done, sizeof *keys, count - done, &bad);
         if (!n) {
@@ -2290,9 +2305,12 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
             done++;
             continue;
         }
-        kvi_mem_ahead(m, keys + done, sizeof *keys, n, hashes);
-        for (size_t i = 0; i < n; i++) {
-            kv_status status = kvi_mem_get_hashed(m, keys[done + i], hashes[i], &values[done + i]);
+        for (size_t step = 0; step < n + KVI_MEM_AHEAD_ALL; step++) {
+            size_t    i = step - KVI_MEM_AHEAD_ALL;
+            kv_status status;
+            kvi_mem_ahead_step(m, &a, keys + done, sizeof *keys, n, step);
+            if (step < KVI_MEM_AHEAD_ALL) continue;
+            status = kvi_mem_get_hashed(m, keys[done + i], a.hashes[i], &values[done + i]);
             if (statuses) statuses[done + i] = status;
             if (status < 0 && first == KV_OK) first = status;
         }
@@ -2732,19 +2750,22 @@ KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
 }
 KVI_PRIVATE kv_status kvi_mem_batch_set(kv_mem *m, const kv_pair *pairs, size_t count)
 {
-    uint64_t hashes[KVI_MEM_BATCH];
+    kvi_mem_ahead a;
     for (size_t done = 0; done < count;) {
         kv_status bad = KV_OK;
         size_t    n = kvi_mem_group(&pairs[done].key, sizeof *pairs, count - done, &bad);
         if (!n) return kvi_error_set(&m->error, bad, NULL);
-        kvi_mem_ahead(m, &pairs[done].key, sizeof *pairs, n, hashes);
-        for (size_t i = 0; i < n; i++) {
+        for (size_t step = 0; step < n + KVI_MEM_AHEAD_ALL; step++) {
+            size_t          i = step - KVI_MEM_AHEAD_ALL;
             kvi_mem_request r;
             kv_status       status;
+            kvi_mem_ahead_step(m, &a, &pairs[done].key, sizeof *pairs, n, step);
+            if (step < KVI_MEM_AHEAD_ALL) continue;
+            status = kv_check_value(pairs[done + i].value);
+            if (status == KV_OK && kvi_mem_set_hashed(m, pairs[done + i].key, pairs[done + i].value, a.hashes[i])) continue;
             kvi_mem_request_new(&r, KVI_MEM_SET, pairs[done + i].key);
             r.value = pairs[done + i].value;
-            status = kv_check_value(r.value);
-            if (status == KV_OK) status = kvi_mem_write(m, &r, hashes[i]);
+            if (status == KV_OK) status = kvi_mem_write(m, &r, a.hashes[i]);
             if (status < 0) return kvi_error_set(&m->error, status, NULL);
         }
         done += n;
@@ -2753,17 +2774,19 @@ KVI_PRIVATE kv_status kvi_mem_batch_set(kv_mem *m, const kv_pair *pairs, size_t 
 }
 KVI_PRIVATE kv_status kvi_mem_batch_delete(kv_mem *m, const kv_slice *keys, size_t count)
 {
-    uint64_t hashes[KVI_MEM_BATCH];
+    kvi_mem_ahead a;
     for (size_t done = 0; done < count;) {
         kv_status bad = KV_OK;
         size_t    n = kvi_mem_group(keys + done, sizeof *keys, count - done, &bad);
         if (!n) return kvi_error_set(&m->error, bad, NULL);
-        kvi_mem_ahead(m, keys + done, sizeof *keys, n, hashes);
-        for (size_t i = 0; i < n; i++) {
+        for (size_t step = 0; step < n + KVI_MEM_AHEAD_ALL; step++) {
+            size_t          i = step - KVI_MEM_AHEAD_ALL;
             kvi_mem_request r;
             kv_status       status;
+            kvi_mem_ahead_step(m, &a, keys + done, sizeof *keys, n, step);
+            if (step < KVI_MEM_AHEAD_ALL || kvi_mem_remove_hashed(m, keys[done + i], a.hashes[i])) continue;
             kvi_mem_request_new(&r, KVI_MEM_REMOVE, keys[done + i]);
-            status = kvi_mem_write(m, &r, hashes[i]);
+            status = kvi_mem_write(m, &r, a.hashes[i]);
             if (status < 0) return kvi_error_set(&m->error, status, NULL);
         }
         done += n;
