@@ -421,6 +421,7 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
 #define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
+#define KVI_LSM_HUGE_FROM ((size_t)16 << 20)    /* memtables so large lie in huge pages, where the system has them */
 #define KVI_LSM_HEIGHT_MAX 12
 #define KVI_LSM_ROOT_SIZE 1024              /* of the current directory, where a path is relative to it; longer ones stay relative */
 #define KVI_LSM_SHARDS 16                   /* of the block cache */
@@ -979,9 +980,10 @@ KVI_PRIVATE bool kvi_lsm_memtable_reserve(kv_lsm *db, kvi_lsm_memtable *m, size_
     if (KVI_LIKELY((size_t)(m->free_end - m->free_at) >= bytes)) return true;
     if (size > 1u << 20) size = 1u << 20;
     if (size < 4096) size = 4096;
+    if (db->options.memtable_bytes >= KVI_LSM_HUGE_FROM) size = (size_t)2 << 20;
     if (bytes > SIZE_MAX - 64) return false;
     if (size < bytes + sizeof *chunk + 16) size = bytes + sizeof *chunk + 16;
-    chunk = (kvi_lsm_chunk *)kvi_alloc(&db->options.allocator, size);
+    chunk = (kvi_lsm_chunk *)kvi_alloc_huge(&db->options.allocator, size);
     if (!chunk) return false;
     chunk->next = m->chunks;
     chunk->size = size;
@@ -1005,7 +1007,7 @@ KVI_PRIVATE void kvi_lsm_memtable_free(kv_lsm *db, kvi_lsm_memtable *m)
 {
     while (m->chunks) {
         kvi_lsm_chunk *next = m->chunks->next;
-        kvi_free(&db->options.allocator, m->chunks, m->chunks->size);
+        kvi_free_huge(&db->options.allocator, m->chunks, m->chunks->size);
         m->chunks = next;
     }
     kvi_free(&db->options.allocator, m, sizeof *m);
