@@ -596,6 +596,7 @@ typedef struct kvi_lsm_memtable {
     kvi_lsm_chunk *chunks;
     uint8_t       *free_at, *free_end;      /* of the first chunk: entries from below, keys and values from above */
     uint64_t       random;                  /* for heights */
+    size_t         links_left;              /* of the room reserved: links beyond one an entry */
     uint8_t        prefix[64];              /* what the heads leave out */
     size_t         prefix_size, shared_size;/* shared_size: what all keys share so far, for the next memtable */
     kvi_lsm_entry *head;                    /* a tower with no key, before all */
@@ -965,10 +966,11 @@ KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height)       /* without key and v
 {
     return sizeof(kvi_lsm_entry) + height * sizeof(kvi_lsm_link);
 }
-/* What `count` entries may take at most; SIZE_MAX where that is more than there can be. */
+/* Room for `count` entries; SIZE_MAX where that is more than there can be. They share what is over a
+   tower of one for each: on average a third of a link is used, and two are there. */
 KVI_INLINE size_t kvi_lsm_entries_bound(size_t count, size_t key_bytes, size_t value_bytes)
 {
-    uint64_t bytes = (uint64_t)count * kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX) + key_bytes + value_bytes;
+    uint64_t bytes = (uint64_t)count * kvi_lsm_entry_size(3) + kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX) + key_bytes + value_bytes;
     return bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }
 
@@ -999,7 +1001,8 @@ KVI_PRIVATE uint32_t kvi_lsm_random_height(kvi_lsm_memtable *m)     /* each high
     uint32_t height = 1, bits;
     m->random = m->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     bits = (uint32_t)(m->random >> 32);
-    for (; height < KVI_LSM_HEIGHT_MAX && (bits & 3) == 0; bits >>= 2) height++;
+    for (; height < KVI_LSM_HEIGHT_MAX && height <= m->links_left && (bits & 3) == 0; bits >>= 2) height++;
+    m->links_left -= height - 1;
     return height;
 }
 
@@ -1076,6 +1079,14 @@ KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_last(const kvi_lsm_memtable *m)
         if (level == 0) return at == m->head ? NULL : at;
         level--;
     }
+}
+
+/* Room for what comes next, all of it: see kvi_lsm_entries_bound. */
+KVI_PRIVATE bool kvi_lsm_memtable_reserve_entries(kv_lsm *db, kvi_lsm_memtable *m, size_t count, size_t key_bytes, size_t value_bytes)
+{
+    if (!kvi_lsm_memtable_reserve(db, m, kvi_lsm_entries_bound(count, key_bytes, value_bytes))) return false;
+    m->links_left = count * 2 + KVI_LSM_HEIGHT_MAX - 1;
+    return true;
 }
 
 /* Keep what all keys share; their order makes it what the first and the last one share, but only an
@@ -3692,7 +3703,7 @@ KVI_PRIVATE kv_status kvi_lsm_write_group(kv_lsm *db, const kvi_lsm_group *g)
 {
     kv_status s;
     if (g->count) {
-        if (!kvi_lsm_memtable_reserve(db, db->active, kvi_lsm_entries_bound(g->count, g->key_bytes, g->value_bytes))) return kvi_lsm_no_memory(db);
+        if (!kvi_lsm_memtable_reserve_entries(db, db->active, g->count, g->key_bytes, g->value_bytes)) return kvi_lsm_no_memory(db);
         s = kvi_lsm_log_group(db, g);
         if (s < 0) return s;
     }
@@ -4838,7 +4849,7 @@ KVI_PRIVATE kv_status kvi_lsm_replay_record(kvi_lsm_recovery *r, const kvi_lsm_s
     count = kvi_load_le32(in.at + 1);
     in.at += 5;
     if (sequence != r->sequence + 1) return KV_ERR_CORRUPT;
-    if (!kvi_lsm_memtable_reserve(db, db->active, kvi_lsm_entries_bound(count < scan->payload.size ? count : scan->payload.size, scan->payload.size, 0))) return kvi_lsm_no_memory(db);
+    if (!kvi_lsm_memtable_reserve_entries(db, db->active, count < scan->payload.size ? count : scan->payload.size, scan->payload.size, 0)) return kvi_lsm_no_memory(db);
     for (; i < count && kvi_lsm_read_op(&in, &op, &key, &value); i++) kvi_lsm_memtable_insert(db->active, op, key, value, sequence++);
     if (i != count || in.at != in.end || count == 0) return KV_ERR_CORRUPT;
     r->sequence = sequence - 1;
