@@ -45,7 +45,8 @@
    A failed append, a full disk or a failed background job make the store read-only: writes return
    KV_ERR_READ_ONLY, reads go on, kv_last_error keeps the first cause. kv_lsm_resume continues in new
    files once the cause is gone. After a failed sync nobody knows what is on the disk: then only
-   closing and opening again helps. No file is deleted in either state.
+   closing and opening again helps. No file is deleted in either state. What was acknowledged before is
+   still synced when it is due, by kv_lsm_sync and by kv_lsm_close, as long as the log itself is sound.
 
    THREADS
    Any thread may call anything at any time, but for kv_lsm_close, a kv_lsm_batch and a cursor, which
@@ -140,7 +141,7 @@ typedef struct kv_lsm_options {
     uint64_t l1_bytes;                      /* the size that level 1 aims at; default 64 MiB */
     uint32_t level_ratio;                   /* how many times larger each next level is; default 10 */
     kv_lsm_style style;                     /* default KV_LSM_LEVELED */
-    bool     no_background;                 /* no thread: flush and compaction happen in kv_lsm_step and, when they must, inside writes */
+    bool     no_background;                 /* no threads (else one, and with KV_SYNC_BATCH one that syncs): flush and compaction happen in kv_lsm_step and, when they must, inside writes */
     const kv_io *io;                        /* default: this system's files. Outlives the store */
     void   (*log)(void *user, kv_status s, const char *text);   /* what happens in the background, in words; called from any thread; may be NULL */
     void    *log_user;
@@ -582,7 +583,7 @@ typedef struct kvi_lsm_log {
     uint64_t window_at;
     size_t   window_size;
     bool     mapped, longer;                /* mapped: write through windows; longer: the file goes on behind size, with zeros */
-    bool     failed;                        /* an append or sync failed: never touched again */
+    bool     failed;                        /* an append or sync failed: never touched again; written under mutex */
     bool     obsolete;                      /* flushed: removed with the last reference */
 } kvi_lsm_log;
 
@@ -732,9 +733,9 @@ struct kv_lsm {
     uint32_t       filter_bits_x16, filter_probes;          /* a key; 0: no filters */
 
     kvi_mutex      work, mutex, files;
-    kvi_cond       work_wanted, work_done;
-    kvi_thread     thread;
-    bool           has_thread, stopping;
+    kvi_cond       work_wanted, work_done, sync_soon;
+    kvi_thread     thread, sync_thread;     /* background work; syncs that are due */
+    bool           has_thread, has_sync_thread, stopping;
     uint32_t       taken_over;              /* somebody does background work alone; set under mutex, atomic */
 
     /* under mutex */
@@ -748,7 +749,7 @@ struct kv_lsm {
     kv_status      background;              /* the last failure of background work that changed nothing */
     uint32_t       keep_files;              /* atomic; 1: nothing is removed any more */
     uint64_t       unsynced_since_ms;       /* 0: nothing waits for a sync */
-    bool           sync_wanted;             /* it is due, and there is a leader to do it */
+    bool           sync_wanted;             /* it is due, and a leader who may be waiting is to do it */
     uint64_t       retry_at_ms;
     bool           work_pending;            /* there may be background work */
     size_t         slow_bytes;              /* written since a writer was slowed last */
@@ -2505,6 +2506,13 @@ KVI_PRIVATE kvi_lsm_view *kvi_lsm_view_switch(kv_lsm *db, kvi_lsm_view *fresh)
 
 /* ---- states ---- */
 
+KVI_PRIVATE void kvi_lsm_log_fail(kv_lsm *db, kvi_lsm_log *log)
+{
+    kvi_mutex_lock(&db->mutex);
+    log->failed = true;
+    kvi_mutex_unlock(&db->mutex);
+}
+
 /* Writes fail from here on; the first cause is kept. Not under mutex. */
 KVI_PRIVATE void kvi_lsm_break(kv_lsm *db, kv_status s, bool poisoned)
 {
@@ -2737,7 +2745,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_cut(kv_lsm *db, kvi_lsm_log *log)
     kvi_lsm_log_unmap(db, log);
     s = db->io->truncate(db->io->user, log->file, log->size);
     if (s == KV_OK) s = kvi_lsm_sync_file(db, log->file);
-    if (s < 0) { log->failed = true; return kvi_lsm_fail_file(db, s, "cannot cut and sync", KVI_LSM_LOG, log->number, log->size); }
+    if (s < 0) { kvi_lsm_log_fail(db, log); return kvi_lsm_fail_file(db, s, "cannot cut and sync", KVI_LSM_LOG, log->number, log->size); }
     log->longer = false;
     return KV_OK;
 }
@@ -2748,10 +2756,10 @@ KVI_PRIVATE kv_status kvi_lsm_log_sync(kv_lsm *db, kvi_lsm_log *log)
     if (log->durable == size) return KV_OK;
     if (log->failed) return KV_ERR_IO;
     s = kvi_lsm_sync_file(db, log->file);
-    if (s < 0) { log->failed = true; return kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE); }
+    if (s < 0) { kvi_lsm_log_fail(db, log); return kvi_lsm_fail_file(db, s, "cannot sync", KVI_LSM_LOG, log->number, KVI_LSM_NO_SEQUENCE); }
     if (!log->durable && !KVI_MUTANT(KVI_MUTANT_LOG_NAME)) {
         s = kvi_lsm_sync_dir(db);
-        if (s < 0) { log->failed = true; return s; }
+        if (s < 0) { kvi_lsm_log_fail(db, log); return s; }
     }
     log->durable = size;
     if (log->number > kvi_load_u64(&db->durable_log)) kvi_store_u64(&db->durable_log, log->number);
@@ -3495,18 +3503,31 @@ KVI_PRIVATE kv_status kvi_lsm_sync_logs(kv_lsm *db)
     return s;
 }
 
+/* May the logs still be synced? Also in a read-only store, whose acknowledged writes are promised to be:
+   but not after a failed sync, nor a log to which an append failed. Under mutex. */
+KVI_PRIVATE bool kvi_lsm_can_sync(const kv_lsm *db) { return !db->poisoned && !db->options.read_only && !db->log->failed; }
+
+/* Everything written so far is on stable storage, as far as it can be, before a leader does what takes
+   long. With the mutex, which is given up meanwhile. */
+KVI_PRIVATE kv_status kvi_lsm_settle(kv_lsm *db)
+{
+    kv_status s;
+    if (!kvi_lsm_can_sync(db)) return kvi_lsm_is_broken(db);
+    if (!db->unsynced_since_ms && !db->sync_wanted) return KV_OK;
+    kvi_mutex_unlock(&db->mutex);
+    s = kvi_lsm_sync_logs(db);
+    kvi_mutex_lock(&db->mutex);
+    if (s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
+    return s;
+}
 /* Let background work go on until something changes. By the leader, with the mutex, which is given up
    meanwhile. */
 KVI_PRIVATE kv_status kvi_lsm_wait_work(kv_lsm *db)
 {
     uint64_t  start = kvi_now_ns();
     kv_status s = KV_OK;
-    if (db->sync_wanted) {                                  /* the thread waits for nobody who may wait for it */
-        kvi_mutex_unlock(&db->mutex);
-        s = kvi_lsm_sync_logs(db);
-        kvi_mutex_lock(&db->mutex);
-        if (s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
-    } else if (db->has_thread) {
+    if (db->sync_wanted) s = kvi_lsm_settle(db);            /* the sync thread waits for no leader, who may wait for long */
+    else if (db->has_thread) {
         kvi_lsm_wake(db);
         kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
         if (db->background < 0) s = kvi_error_set(&db->error, db->background, NULL);
@@ -3598,15 +3619,26 @@ KVI_INLINE size_t kvi_lsm_writer_size(const kvi_lsm_writer *w) { return w->op ? 
 
 typedef struct kvi_lsm_group { kvi_lsm_writer *first, *last; uint32_t count, writers; size_t size, key_bytes, value_bytes; bool sync; } kvi_lsm_group;
 
-/* Who comes along: those behind the leader, as long as the record stays of moderate size. */
-KVI_PRIVATE kvi_lsm_group kvi_lsm_gather(kvi_lsm_writer *leader)
+KVI_PRIVATE kvi_lsm_group kvi_lsm_gather_one(kvi_lsm_writer *w)
 {
     kvi_lsm_group g;
     memset(&g, 0, sizeof g);
-    g.first = leader;
-    for (kvi_lsm_writer *w = leader; w; w = w->next) {
+    g.first = g.last = w;
+    g.writers = 1;
+    g.count = w->count;
+    g.size = w->count ? kvi_lsm_writer_size(w) : 0;
+    g.key_bytes = w->key_bytes;
+    g.value_bytes = w->value_bytes;
+    g.sync = w->sync;
+    return g;
+}
+/* Who comes along: those behind the leader, as long as the record stays of moderate size. */
+KVI_PRIVATE kvi_lsm_group kvi_lsm_gather(kvi_lsm_writer *leader)
+{
+    kvi_lsm_group g = kvi_lsm_gather_one(leader);
+    for (kvi_lsm_writer *w = leader->next; w; w = w->next) {
         size_t size = w->count ? kvi_lsm_writer_size(w) : 0;
-        if (w != leader && (w->alone || leader->alone || g.size + size > KVI_LSM_GROUP_BYTES)) break;
+        if (w->alone || leader->alone || g.size + size > KVI_LSM_GROUP_BYTES) break;
         g.last = w;
         g.writers++;
         g.count += w->count;
@@ -3632,7 +3664,7 @@ KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
     else s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);   /* the system's own would ask where the end is */
     if (KVI_MUTANT(KVI_MUTANT_APPEND_ERROR) && s < 0) s = KV_OK;
     if (s < 0) {
-        log->failed = true;
+        kvi_lsm_log_fail(db, log);
         kvi_lsm_break(db, kvi_lsm_fail_file(db, s, "cannot write", KVI_LSM_LOG, log->number, log->size), false);
         return s;
     }
@@ -3726,9 +3758,10 @@ KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
     kvi_lsm_group g;
     kv_status     s;
     if (w->count) s = kvi_lsm_make_room(db, kvi_lsm_entries_bound(w->count, w->key_bytes, w->value_bytes));
-    else s = kvi_lsm_is_broken(db);
+    else s = kvi_lsm_can_sync(db) ? KV_OK : kvi_lsm_is_broken(db);
     if (s < 0) { kvi_lsm_leave(db, w, w, s); return s; }
     g = kvi_lsm_gather(w);
+    if (db->broken < 0) g = kvi_lsm_gather_one(w);          /* only a sync may go on: those behind learn why they may not */
     if (db->sync_wanted) g.sync = true;
     kvi_mutex_unlock(&db->mutex);
     s = kvi_lsm_write_group(db, &g);
@@ -3738,7 +3771,7 @@ KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
     if (g.sync && s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
     else if (g.count && s == KV_OK && db->options.sync == KV_SYNC_BATCH && !db->unsynced_since_ms) {
         db->unsynced_since_ms = kvi_now_ms() + 1;
-        kvi_cond_signal(&db->work_wanted);
+        kvi_cond_signal(&db->sync_soon);
     }
     kvi_lsm_leave(db, w, g.last, s);
     return s;
@@ -3754,6 +3787,16 @@ KVI_PRIVATE void kvi_lsm_lead_alone(kv_lsm *db, kvi_lsm_writer *w)
     w->alone = true;
     (void)kvi_lsm_enter(db, w);                             /* nobody takes one along who wants to be alone */
     kvi_mutex_unlock(&db->mutex);
+}
+/* The same for what takes long, or waits: nobody syncs meanwhile, so nothing is left that would have to be. */
+KVI_PRIVATE kv_status kvi_lsm_lead_long(kv_lsm *db, kvi_lsm_writer *w)
+{
+    kv_status s;
+    w->alone = true;
+    (void)kvi_lsm_enter(db, w);
+    s = kvi_lsm_settle(db);
+    kvi_mutex_unlock(&db->mutex);
+    return s;
 }
 KVI_PRIVATE void kvi_lsm_lead_alone_end(kv_lsm *db, kvi_lsm_writer *w)
 {
@@ -4427,40 +4470,88 @@ KVI_PRIVATE kv_status kvi_lsm_work_step(kv_lsm *db)
     kvi_mutex_unlock(&db->work);
     return s;
 }
-/* Is a sync of single sets due? Under mutex. */
-KVI_PRIVATE bool kvi_lsm_sync_due(kv_lsm *db, uint64_t now)
-{
-    return db->unsynced_since_ms && db->broken == KV_OK && (!db->has_thread || now >= db->unsynced_since_ms + KVI_LSM_SYNC_MS);
-}
 
-KVI_PRIVATE void kvi_lsm_thread(void *argument)
+/* ---- the two threads ---- */
+
+KVI_PRIVATE void kvi_lsm_work_thread(void *argument)
 {
     kv_lsm *db = (kv_lsm *)argument;
     kvi_mutex_lock(&db->mutex);
     while (!db->stopping) {
-        uint64_t now = db->unsynced_since_ms || db->background < 0 ? kvi_now_ms() : 0;
-        bool     work = db->work_pending && db->broken == KV_OK && !db->taken_over && (db->background == KV_OK || now >= db->retry_at_ms);
-        bool     sync = kvi_lsm_sync_due(db, now);
-        if (sync && db->writers) {                          /* the leader does it; it may be waiting for us, so we do not wait for it */
+        bool retry = db->background == KV_OK || kvi_now_ms() >= db->retry_at_ms;
+        if (db->work_pending && db->broken == KV_OK && !db->taken_over && retry) {
+            kvi_mutex_unlock(&db->mutex);
+            (void)kvi_lsm_work_step(db);
+            kvi_mutex_lock(&db->mutex);
+        } else if (!retry) kvi_cond_wait_ms(&db->work_wanted, &db->mutex, 10);
+        else kvi_cond_wait(&db->work_wanted, &db->mutex);
+    }
+    kvi_mutex_unlock(&db->mutex);
+}
+/* Sees to it that single sets are synced in time, whatever the other thread and the writers do. Where
+   somebody leads, that one syncs: now, or as soon as it waits for something. */
+KVI_PRIVATE void kvi_lsm_sync_thread(void *argument)
+{
+    kv_lsm *db = (kv_lsm *)argument;
+    kvi_mutex_lock(&db->mutex);
+    while (!db->stopping) {
+        uint64_t now, due = db->unsynced_since_ms + KVI_LSM_SYNC_MS;
+        if (!db->unsynced_since_ms || !kvi_lsm_can_sync(db)) { kvi_cond_wait(&db->sync_soon, &db->mutex); continue; }
+        now = kvi_now_ms();
+        if (now < due) kvi_cond_wait_ms(&db->sync_soon, &db->mutex, (uint32_t)(due - now));
+        else if (db->writers) {
             if (!db->sync_wanted) { db->sync_wanted = true; kvi_cond_broadcast(&db->work_done); }
-            sync = false;
-        }
-        if (sync) {
+            kvi_cond_wait_ms(&db->sync_soon, &db->mutex, 5);
+        } else {
             db->unsynced_since_ms = 0;
             kvi_mutex_unlock(&db->mutex);
             (void)kvi_lsm_sync_now(db);                     /* a failure makes the store read-only: the next write tells */
             kvi_mutex_lock(&db->mutex);
-        } else if (work) {
-            kvi_mutex_unlock(&db->mutex);
-            (void)kvi_lsm_work_step(db);
-            kvi_mutex_lock(&db->mutex);
-        } else if (db->unsynced_since_ms || db->background < 0) {
-            kvi_cond_wait_ms(&db->work_wanted, &db->mutex, 10);
-        } else kvi_cond_wait(&db->work_wanted, &db->mutex);
+        }
     }
     kvi_mutex_unlock(&db->mutex);
 }
+KVI_PRIVATE void kvi_lsm_threads_stop(kv_lsm *db)
+{
+    kvi_mutex_lock(&db->mutex);
+    db->stopping = true;
+    kvi_cond_broadcast(&db->work_wanted);
+    kvi_cond_broadcast(&db->sync_soon);
+    kvi_mutex_unlock(&db->mutex);
+    if (db->has_thread) kvi_thread_join(&db->thread);
+    if (db->has_sync_thread) kvi_thread_join(&db->sync_thread);
+    db->has_thread = db->has_sync_thread = false;
+}
+KVI_PRIVATE kv_status kvi_lsm_threads_start(kv_lsm *db)
+{
+    kv_status s;
+    if (db->options.no_background) return KV_OK;
+    s = kvi_thread_start(&db->thread, kvi_lsm_work_thread, db);
+    db->has_thread = s == KV_OK;
+    if (s == KV_OK && db->options.sync == KV_SYNC_BATCH) {
+        s = kvi_thread_start(&db->sync_thread, kvi_lsm_sync_thread, db);
+        db->has_sync_thread = s == KV_OK;
+    }
+    if (s == KV_OK) return KV_OK;
+    kvi_lsm_threads_stop(db);
+    return kvi_error_set(&db->error, s, "cannot start a background thread");
+}
 
+/* Wait until nobody has taken background work over. */
+KVI_PRIVATE void kvi_lsm_work_wait(kv_lsm *db)
+{
+    kvi_mutex_lock(&db->mutex);
+    while (db->taken_over) kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
+    kvi_mutex_unlock(&db->mutex);
+}
+KVI_PRIVATE bool kvi_lsm_work_taken(kv_lsm *db)
+{
+    bool taken;
+    kvi_mutex_lock(&db->mutex);
+    taken = db->taken_over != 0;
+    kvi_mutex_unlock(&db->mutex);
+    return taken;
+}
 /* Take background work over: nobody else does any until kvi_lsm_work_give. */
 KVI_PRIVATE void kvi_lsm_work_take(kv_lsm *db)
 {
@@ -5489,6 +5580,7 @@ KVI_PRIVATE void kvi_lsm_free(kv_lsm *db)
     kvi_mutex_destroy(&db->mutex);
     kvi_mutex_destroy(&db->files);
     kvi_cond_destroy(&db->work_wanted);
+    kvi_cond_destroy(&db->sync_soon);
     kvi_cond_destroy(&db->work_done);
     kvi_free(&a, db, sizeof *db);
 }
@@ -5501,8 +5593,9 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     char   root[KVI_LSM_ROOT_SIZE];
     size_t root_size;
     if (!db) return NULL;
-    if (!kvi_mutex_init(&db->work) || !kvi_mutex_init(&db->mutex) || !kvi_mutex_init(&db->files) || !kvi_cond_init(&db->work_wanted) || !kvi_cond_init(&db->work_done)) {
-        kvi_free(&o->allocator, db, sizeof *db);            /* five of them failing one by one is not worth five labels: nothing was taken from memory */
+    if (!kvi_mutex_init(&db->work) || !kvi_mutex_init(&db->mutex) || !kvi_mutex_init(&db->files) || !kvi_cond_init(&db->work_wanted) || !kvi_cond_init(&db->work_done)
+        || !kvi_cond_init(&db->sync_soon)) {
+        kvi_free(&o->allocator, db, sizeof *db);            /* six of them failing one by one is not worth six labels: nothing was taken from memory */
         return NULL;
     }
     db->options = *o;
@@ -5670,16 +5763,16 @@ KVI_PRIVATE kv_status kvi_lsm_ingest(kv_lsm *db, kv_iter *sorted)
     if (s < 0) return s;
     kvi_lsm_work_take(db);
     s = kvi_lsm_ingest_flush(db);
-    kvi_lsm_work_give(db);
-
-    /* 2. and 3.; the memtable stays empty, since we lead */
     if (s == KV_OK) s = kvi_lsm_ingest_sequence(db);
-    if (s < 0) return s;
+    if (s < 0) { kvi_lsm_work_give(db); return s; }
+
+    /* 2. and 3.; the memtable stays empty, since we lead, and nobody begins a long merge meanwhile, for which we would wait */
+    kvi_mutex_unlock(&db->work);
     j = kvi_lsm_job_new(db, 0, db->sequence);
     s = j ? kvi_lsm_ingest_build(db, j, sorted, db->sequence) : kvi_lsm_no_memory(db);
+    kvi_mutex_lock(&db->work);
 
     /* 4. */
-    kvi_lsm_work_take(db);
     if (s == KV_OK && j->output_count) {
         uint32_t level;
         for (uint32_t i = 0; i < j->output_count; i++) bytes += j->outputs[i]->size;
@@ -6396,7 +6489,6 @@ KVI_PRIVATE kv_status kvi_lsm_repair(const char *path, const kv_lsm_options *opt
 KVI_PRIVATE kv_status kvi_lsm_start(kv_lsm *db)
 {
     kvi_lsm_view *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view);
-    kv_status     s;
     if (!view) return kvi_lsm_no_memory(db);
     kvi_mutex_lock(&db->mutex);
     (void)kvi_lsm_view_switch(db, view);
@@ -6410,11 +6502,7 @@ KVI_PRIVATE kv_status kvi_lsm_start(kv_lsm *db)
         kvi_store_u32(&db->keep_files, 1);
         return KV_OK;
     }
-    if (db->options.no_background) return KV_OK;
-    s = kvi_thread_start(&db->thread, kvi_lsm_thread, db);
-    if (s < 0) return kvi_error_set(&db->error, s, "cannot start the background thread");
-    db->has_thread = true;
-    return KV_OK;
+    return kvi_lsm_threads_start(db);
 }
 
 KVI_PRIVATE void kvi_lsm_tell(const kv_lsm_options *o, const char *path, const char *why, kv_status s)
@@ -6472,14 +6560,8 @@ KVI_LSM_DEFINE kv_status kv_lsm_close(kv_lsm *db)
         return KV_OK;
     }
     if (!db->options.read_only) s = kvi_lsm_flush_now(db);
-    if (db->has_thread) {
-        kvi_mutex_lock(&db->mutex);
-        db->stopping = true;
-        kvi_cond_broadcast(&db->work_wanted);
-        kvi_mutex_unlock(&db->mutex);
-        kvi_thread_join(&db->thread);
-        db->has_thread = false;
-    }
+    kvi_lsm_threads_stop(db);
+    if (db->options.sync == KV_SYNC_BATCH) (void)kvi_lsm_sync_now(db);     /* what was acknowledged, also where the flush failed */
     if (db->broken < 0 && s == KV_OK && !db->options.read_only) s = db->broken;
     if (s == KV_OK && !db->options.read_only) {
         kvi_lsm_job_end(db, &db->merge_job, KV_OK);         /* what it made goes; its inputs stay */
@@ -6755,8 +6837,8 @@ KVI_LSM_DEFINE kv_status kv_lsm_delete_range(kv_lsm *db, const kv_range *range, 
     memset(&b, 0, sizeof b);
     b.allocator = b.ops.allocator = db->options.allocator;
     kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
-    kvi_lsm_lead_alone(db, &w);
-    s = kvi_lsm_cursor_open(db, db->sequence, range, &i);
+    s = kvi_lsm_lead_long(db, &w);
+    if (s == KV_OK) s = kvi_lsm_cursor_open(db, db->sequence, range, &i);
     for (; s == KV_OK && kv_iter_valid(i); kv_iter_next(i)) {
         s = kvi_lsm_batch_add(&b, KVI_LSM_DELETE, kv_iter_key(i), KVI_LSM_NO_VALUE);
         if (s < 0) (void)kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the range has more keys than a batch holds" : NULL);
@@ -6827,10 +6909,10 @@ KVI_LSM_DEFINE kv_status kv_lsm_step(kv_lsm *db)
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
     kvi_mutex_lock(&db->mutex);
     s = db->broken;
-    sync = kvi_lsm_sync_due(db, kvi_now_ms());
+    sync = db->unsynced_since_ms && !db->has_sync_thread && kvi_lsm_can_sync(db);
     if (sync) db->unsynced_since_ms = 0;
     kvi_mutex_unlock(&db->mutex);
-    if (s < 0) return db->options.read_only ? KV_END : kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+    if (s < 0 && !sync) return db->options.read_only ? KV_END : kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
     return sync ? kvi_lsm_sync_now(db) : kvi_lsm_work_step(db);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_compact(kv_lsm *db, const kv_range *range, kv_progress_fn progress, void *user)
@@ -6932,7 +7014,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_resume(kv_lsm *db)
     bool           broken, poisoned;
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
     kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
-    kvi_lsm_lead_alone(db, &w);
+    (void)kvi_lsm_lead_long(db, &w);
     kvi_lsm_work_take(db);
     kvi_mutex_lock(&db->mutex);
     broken = db->broken < 0;
@@ -6974,9 +7056,14 @@ KVI_LSM_DEFINE kv_status kv_lsm_ingest(kv_lsm *db, kv_iter *sorted)
     kvi_lsm_writer w;
     kv_status      s;
     if (!kvi_lsm_usable(db) || !sorted) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the cursor is NULL");
-    kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
-    kvi_lsm_lead_alone(db, &w);
-    s = kvi_lsm_ingest(db, sorted);
+    for (int turn = 0; turn < 10; turn++) {                 /* others go on writing while we wait for a long kv_lsm_compact */
+        if (turn) kvi_lsm_lead_alone_end(db, &w);
+        kvi_lsm_work_wait(db);
+        kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
+        s = kvi_lsm_lead_long(db, &w);
+        if (s < 0 || !kvi_lsm_work_taken(db)) break;        /* nobody came in between */
+    }
+    if (s == KV_OK) s = kvi_lsm_ingest(db, sorted);
     kvi_lsm_lead_alone_end(db, &w);
     return s;
 }

@@ -696,9 +696,12 @@ TEST(lsm_snapshot, many_versions_of_one_key_span_blocks)
 static void cut_and_count(disk *d, kv_lsm_options o, disk_mode mode, uint64_t least, uint64_t most)
 {
     test_rng rng = test_rng_new();
-    disk    *image = disk_crash(d, mode, &rng);
+    disk    *image;
     kv_lsm  *db = NULL;
     uint64_t n;
+    kvi_mutex_lock(&d->mutex);                      /* of a store whose threads may be at work */
+    image = disk_crash(d, mode, &rng);
+    kvi_mutex_unlock(&d->mutex);
     o.io = disk_io(image);
     if (CHECK_OK(kv_lsm_open("db", &o, &db))) {
         n = count_all(db);
@@ -765,6 +768,137 @@ TEST(lsm_durable, batches_sync_themselves_and_singles_soon)
     CHECK_OK(kv_lsm_close(db));
     disk_free(d);
 }
+/* A table that cannot be made for want of space makes the store read-only, but its log is sound: what was
+   acknowledged shortly before is synced all the same, by whoever syncs. */
+TEST(lsm_durable, a_sound_log_of_a_read_only_store_is_synced)
+{
+    for (int who = 0; who < 4; who++) {                         /* kv_lsm_sync, kv_lsm_step, kv_lsm_close, the thread */
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db;
+        uint64_t       n = 0;
+        if (who == 3 && !KVI_THREADS) { disk_free(d); continue; }
+        o.no_background = who != 3;
+        db = must_open(&o);
+        disk_fail_at(d, DISK_CALL_CREATE, 1, UINT64_MAX, DISK_FAULT_SPACE);
+        d->fault.name = ".kvt";
+        while (stats_of(db).frozen_memtables == 0 && !stats_of(db).read_only && n < 10000) {
+            kv_status s = kv_lsm_set(db, number_key(n), KV_STR("a value for the log"));
+            if (s == KV_OK) n++; else CHECK(who == 3 && s == KV_ERR_READ_ONLY);
+        }
+        if (who != 3) CHECK_STATUS(kv_lsm_step(db), KV_OK);     /* syncs */
+        if (who != 3) { CHECK_OK(kv_lsm_set(db, number_key(n), KV_STR("acknowledged"))); n++; }
+        if (who != 3) CHECK_STATUS(kv_lsm_flush(db), KV_ERR_NO_SPACE);
+        for (int wait = 0; who == 3 && wait < 2000 && !stats_of(db).read_only; wait++) kvi_sleep_ms(1);
+        CHECK(stats_of(db).read_only);
+        CHECK_STATUS(kv_lsm_set(db, KV_STR("x"), KV_STR("y")), KV_ERR_READ_ONLY);
+        if (who == 0) CHECK_OK(kv_lsm_sync(db));
+        if (who == 1) CHECK_OK(kv_lsm_step(db));
+        if (who == 2) CHECK(kv_lsm_close(db) < 0);
+        if (who == 3) kvi_sleep_ms(300);
+        o.no_background = true;
+        cut_and_count(d, o, DISK_DURABLE, n, n);
+        CHECK(who == 2 || kv_lsm_close(db) < 0);
+        CHECK_EQ(disk_violations(d), 0);
+        disk_free(d);
+    }
+}
+
+#if KVI_THREADS
+/* A disk whose tables take as long to sync as the test likes, and other ways to hold something up. */
+typedef struct slow { kv_lsm *db; uint32_t held, waiting, written; kv_iter *sorted; kv_status status; kv_status (*sync)(void *user, kv_file *file); } slow;
+static slow *slow_now;
+static void slow_hold(slow *t)
+{
+    kvi_store_u32(&t->waiting, 1);
+    while (kvi_load_u32(&t->held)) kvi_sleep_ms(1);
+}
+static kv_status slow_sync(void *user, kv_file *file)
+{
+    if (strstr(((disk_handle *)file)->path, ".kvt") && kvi_load_u32(&slow_now->held)) slow_hold(slow_now);
+    return slow_now->sync(user, file);
+}
+static bool slow_progress(void *user, uint64_t done, uint64_t total) { (void)done; (void)total; slow_hold((slow *)user); return true; }
+static void slow_compact(void *user) { slow *t = (slow *)user; t->status = kv_lsm_compact(t->db, NULL, slow_progress, t); }
+static void slow_ingest(void *user) { slow *t = (slow *)user; t->status = kv_lsm_ingest(t->db, t->sorted); }
+static void slow_set(void *user)
+{
+    slow *t = (slow *)user;
+    for (uint64_t i = 0; i < 10; i++) { t->status = kv_lsm_set(t->db, number_key(9000000 + i), KV_STR("single")); kvi_store_u32(&t->written, (uint32_t)i + 1); }
+}
+static bool slow_wait(const uint32_t *what, uint32_t value)
+{
+    for (int i = 0; i < 5000 && kvi_load_u32((uint32_t *)(uintptr_t)what) != value; i++) kvi_sleep_ms(1);
+    return CHECK_EQ(kvi_load_u32((uint32_t *)(uintptr_t)what), value);
+}
+
+TEST(lsm_durable, singles_are_synced_while_a_table_is)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_io          io = *o.io;
+    slow           t;
+    kv_lsm        *db;
+    uint64_t       n = 0;
+    memset(&t, 0, sizeof t);
+    t.sync = io.sync;
+    t.held = 1;
+    slow_now = &t;
+    io.sync = slow_sync;
+    o.io = &io;
+    o.no_background = false;
+    db = must_open(&o);
+    while (!kvi_load_u32(&t.waiting) && n < 500) { CHECK_OK(kv_lsm_set(db, number_key(n++), KV_STR("a value that fills the memtable up until it is frozen"))); kvi_sleep_ms(1); }
+    CHECK_OK(kv_lsm_set(db, number_key(n++), KV_STR("the last before nobody writes for long")));
+    CHECK(kvi_load_u32(&t.waiting) == 1);
+    kvi_sleep_ms(400);
+    o.no_background = true;
+    cut_and_count(d, o, DISK_DURABLE, n, n);
+    kvi_store_u32(&t.held, 0);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+TEST(lsm_durable, an_ingest_that_waits_for_a_merge_holds_nobody_back)
+{
+    disk          *d = disk_new(), *d2 = disk_new();
+    kv_lsm_options o = small(d), o2 = small(d2);
+    slow           compact, ingest, set;
+    kvi_thread     threads[3];
+    kv_lsm        *other = must_open(&o2);
+    char           value[1000];
+    memset(&compact, 0, sizeof compact);
+    memset(value, 'v', sizeof value);
+    d->recording = false;
+    o.no_background = false;
+    o.memtable_bytes = 256 << 10;
+    o.table_bytes = 256 << 10;
+    compact.db = must_open(&o);
+    for (uint64_t i = 0; i < 3000; i++) CHECK_OK(kv_lsm_set(compact.db, number_key(i), kv_bytes(value, sizeof value)));
+    fill(other, 5000, 5100, "ingested");
+    ingest = set = compact;
+    CHECK_OK(kv_iter_open(kv_lsm_store(other), NULL, &ingest.sorted));
+    compact.held = 1;
+    CHECK_OK(kvi_thread_start(&threads[0], slow_compact, &compact));
+    (void)slow_wait(&compact.waiting, 1);
+    CHECK_OK(kvi_thread_start(&threads[1], slow_ingest, &ingest));
+    kvi_sleep_ms(100);
+    CHECK_OK(kvi_thread_start(&threads[2], slow_set, &set));
+    (void)slow_wait(&set.written, 10);
+    kvi_sleep_ms(300);
+    if (kvi_load_u32(&set.written) == 10) cut_and_count(d, o, DISK_DURABLE, 3010, 3010);
+    kvi_store_u32(&compact.held, 0);
+    for (int i = 0; i < 3; i++) kvi_thread_join(&threads[i]);
+    CHECK_OK(compact.status);
+    CHECK_OK(ingest.status);
+    CHECK_OK(set.status);
+    CHECK_EQ(count_all(compact.db), 3110);
+    kv_iter_close(ingest.sorted);
+    CHECK_OK(kv_lsm_close(other));
+    CHECK_OK(kv_lsm_close(compact.db));
+    disk_free(d);
+    disk_free(d2);
+}
+#endif
 TEST(lsm_durable, a_flush_keeps_the_log_of_the_live_memtable)  /* a seed cut it: 5 fsynced writes, 0 recovered */
 {
     disk          *d = disk_new();
