@@ -31,6 +31,9 @@
                                |                   --[n..255]-> leaf  nl, od, ps
                                --[l..s]-> leaf  lib/libc.so, local/bin, share/dict/words
 
+   In a map with many long keys a search does not begin at the root: a small table leads from the first
+   16 or 32 bytes of a key to the node that all keys with these bytes go through.
+
    A leaf that overflows splits into two, and gets an inner node above it where all of its keys go on
    with the same bytes. Leaves that deletes leave small merge with their neighbours, and an inner node
    that is left with one edge disappears. A million file paths of 64 bytes with 8-byte values take
@@ -45,7 +48,7 @@
    MEMORY
    References are 32 bits wide, into chunks of 1 KiB to 4 MiB that grow with the map, so it starts
    small and holds up to 32 GiB. Freed blocks are reused, neighbours merge, a chunk that is empty goes
-   back to the allocator. Values of up to 128 bytes lie in the leaf and cost their size, plus 1 byte
+   back to the allocator. Where that is malloc, a map of more than 4 MiB grows by large pages. Values of up to 128 bytes lie in the leaf and cost their size, plus 1 byte
    where the values of a leaf differ in size; larger ones cost their size, 9 bytes, and rounding to 16.
 
    THREADS
@@ -208,10 +211,12 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 /* ------------------------------------------------------------------------------------------------
    >>config   the numbers
 
-   A SET  goes down from the root, one inner node at a time: the node's prefix must match, then the
-   next byte of the key picks an edge. Where the edge leads to a leaf, the leaf is searched, and a new
-   leaf with the entry in its place is written to new memory; one 32-bit store puts it into the edge.
-   A full leaf is split first, which changes the inner node above it, and the set starts over.
+   A SET  goes down from the root, or from where a shortcut leads (>>hops), one inner node at a time:
+   the node's prefix must match, then the next byte of the key picks an edge. Where the edge leads to a
+   leaf, the leaf is searched, and a new leaf with the entry in its place is written to new memory; one
+   32-bit store puts it into the edge. A leaf that nobody else can be reading and whose block has room
+   is changed in place. A full leaf is split first, which changes the inner node above it, and the set
+   starts over.
 
    A GET  goes the same way and ends in the leaf's search (>>find), which looks at all of its keys at
    once by their lengths in common and their branching bytes, and compares few of them.
@@ -247,7 +252,7 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_LARGE        4194304u   /* bytes of a pool from which on it grows by large pages */
 #define KVI_ART_STEP         64u        /* bytes: leaves of more than two steps are multiples of it, so that entries can be added in place */
 #define KVI_ART_STEPS_FROM   1048576u   /* bytes of a pool from which on they are */
-#define KVI_ART_QUICK        (!KVI_SMALL)   /* are small blocks kept for a while before they are merged? */
+#define KVI_ART_KEPT         (KVI_SMALL ? 1u : 64u)     /* granules of the largest block that is kept for a while before it is merged; 1: none is */
 #define KVI_ART_SLACK        64u        /* bytes behind the last block that may be read */
 #define KVI_ART_FRAMES       32u        /* inner nodes that a walk remembers above it */
 #define KVI_ART_BATCH        16u        /* lookups in flight */
@@ -321,7 +326,7 @@ typedef struct kvi_art_own { struct kvi_art_own *next, *before; size_t size; } k
 #define KVI_ART_BINS  77u
 typedef struct kvi_art_pool {
     uint32_t bins[KVI_ART_BINS], map[3];    /* map: which bins are not empty */
-    uint32_t kept[KVI_ART_EXACT];           /* blocks by size, not yet merged with their neighbours */
+    uint32_t kept[KVI_ART_KEPT];            /* blocks by size, not yet merged with their neighbours */
     size_t   kept_granules;
     uint32_t chunks, spare;                 /* spare: the number of a chunk that is empty, or 0 */
     size_t   bytes, free_granules;
@@ -584,7 +589,7 @@ KVI_PRIVATE void kvi_art_merge_free(kv_art *a, uint32_t ref, uint32_t granules)
 /* Make free blocks of all that are kept. */
 KVI_PRIVATE void kvi_art_give_kept(kv_art *a, kvi_art_pool *p)
 {
-    for (uint32_t i = 0; i < KVI_ART_EXACT && p->kept_granules; i++)
+    for (uint32_t i = 0; i < KVI_ART_KEPT && p->kept_granules; i++)
         while (p->kept[i]) {
             uint32_t ref = p->kept[i];
             memcpy(&p->kept[i], kvi_art_at(a, ref), 4);
@@ -596,7 +601,7 @@ KVI_PRIVATE void kvi_art_give_kept(kv_art *a, kvi_art_pool *p)
 KVI_PRIVATE void kvi_art_give(kv_art *a, uint32_t ref, uint32_t granules)
 {
     kvi_art_pool *p = &a->pools[kvi_art_chunk_of(a, ref)->pool];
-    if (!KVI_ART_QUICK || granules > KVI_ART_EXACT) { kvi_art_merge_free(a, ref, granules); return; }
+    if (KVI_SMALL || granules > KVI_ART_KEPT) { kvi_art_merge_free(a, ref, granules); return; }
     ref &= ~UINT32_C(1);
     memcpy(kvi_art_at(a, ref), &p->kept[granules - 1], 4);
     p->kept[granules - 1] = ref;
@@ -621,7 +626,7 @@ KVI_PRIVATE uint32_t kvi_art_take(kv_art *a, kvi_art_pool *p, uint32_t granules)
     uint32_t       ref, rest;
     kvi_art_free  *f;
     kvi_art_chunk *c;
-    if (KVI_ART_QUICK && granules <= KVI_ART_EXACT && (ref = p->kept[granules - 1]) != 0) {
+    if (!KVI_SMALL && granules <= KVI_ART_KEPT && (ref = p->kept[granules - 1]) != 0) {
         memcpy(&p->kept[granules - 1], kvi_art_at(a, ref), 4);
         p->kept_granules -= granules;
         return ref;
@@ -1046,7 +1051,7 @@ KVI_PRIVATE void kvi_art_set_way(kvi_art_inner *n, const uint8_t *key, uint32_t 
     if (depth) { kvi_copy(way, key, depth - 1); way[depth - 1] = edge; }
     kvi_copy(way + depth, kvi_art_prefix(n), size - depth);
 }
-/* Every slot that the node has: its number of 16 or of 32 bytes, or NULL. */
+/* The node's slot for 16 bytes (mark 2) or for 32 (mark 4); NULL where it has no such way. */
 KVI_PRIVATE uint32_t *kvi_art_hop_of(const kvi_art_hops *t, const kvi_art_inner *n, uint32_t mark)
 {
     if (!(n->marks & mark)) return NULL;
@@ -3089,7 +3094,7 @@ KVI_PRIVATE void kvi_art_check_pools(kvi_art_audit *u)
     for (uint32_t pool = 0; pool < KVI_ART_POOLS; pool++) {
         const kvi_art_pool *p = &a->pools[pool];
         listed = kept = 0;
-        for (uint32_t i = 0; i < KVI_ART_EXACT; i++)
+        for (uint32_t i = 0; i < KVI_ART_KEPT; i++)
             for (uint32_t ref = p->kept[i]; ref && !u->wrong; memcpy(&ref, kvi_art_at(a, ref), 4)) {
                 (void)kvi_art_check_block(u, ref, pool, i + 1);
                 kept += i + 1;
