@@ -226,9 +226,14 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
    agrees, and entries had to move on from this bucket for want of room (its overflow count), the next
    bucket is searched.
 
-   A set does the same under the shard's lock. A new record is written where no reader can reach it; then
-   the sequence number turns odd, reference and tag are stored, and it turns even again. Where the entry
-   would lie more than three buckets from home, the segment is split in two first.
+   Where the first agreeing tag of the home bucket is right, or none agrees and none went past, that is seen in
+   a few dozen instructions (kvi_mem_glance_at); gets, sets and deletes of small entries try this short way first,
+   and go the long one, with all its cases, where it does not lead to an answer.
+
+   A set looks without a lock, so that it waits for memory outside of it, then locks the shard, and goes on if the
+   sequence number is still the same; the long way locks first. A new record is written where no reader can
+   reach it; then the sequence number turns odd, reference and tag are stored, and it turns even again. Where
+   the entry would lie more than three buckets from home, the segment is split in two first.
 
    An expired entry is missing to everyone who looks at its expiry. Its memory is found by the bits that
    each bucket keeps of which of its entries can expire: a segment that is about to be split looks there

@@ -512,7 +512,7 @@ TEST(mem_fixed, full_is_a_status_and_breaks_nothing)
             for (count = 0; (s = kv_mem_set(m, number_key(count, key), kv_bytes(&count, sizeof count))) == KV_OK; count++) {}
             CHECK_STATUS(s, KV_ERR_NO_MEMORY);
             CHECK(count > 150);
-            if (round && !CHECK(count >= again * 3 / 4)) printf("%d %d %d %d\n", mode, round, (int)count, (int)again);                      /* what is freed is used again */
+            if (round && !CHECK(count >= again - again / 20)) printf("%d %d %d %d\n", mode, round, (int)count, (int)again);     /* what is freed is used again, all but what the order of sizes costs */
             again = count;
             CHECK_EQ(kv_mem_count(m), count);
             for (uint64_t i = 0; i < count; i++) check_value(m, number_key(i, key), kv_bytes(&i, sizeof i));
@@ -591,7 +591,7 @@ TEST(mem_memory, holes_are_filled_again)
         for (uint64_t i = 0; i < 20000; i++) if (i % 5) CHECK_OK(kv_mem_delete(m, number_key(i, key)));
         for (uint64_t i = 20000; i < 23000; i++) CHECK_OK(kv_mem_set(m, number_key(i, key), kv_bytes(value, 500)));   /* none fits a hole of old */
         CHECK_OK(kv_mem_stats(m, &stats));
-        CHECK(stats.memory_bytes < full.memory_bytes + full.memory_bytes * 2 / 5);
+        CHECK(stats.memory_bytes < full.memory_bytes + full.memory_bytes / 5);      /* one region, an eighth, is taken while chunks are being emptied */
         for (uint64_t i = 0; i < 20000; i += 5) check_value(m, number_key(i, key), kv_bytes(value, 100));
         kv_mem_close(m);
     }
