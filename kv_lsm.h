@@ -431,7 +431,9 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_GROUP_BYTES (1u << 20)      /* of writers that share one record */
 #define KVI_LSM_SYNC_MS 90u                 /* a single set is synced so long after it, under KV_SYNC_BATCH */
 #define KVI_LSM_RETRY_MS 100u               /* before background work that ran out of memory is tried again */
+#ifndef KVI_LSM_WINDOW
 #define KVI_LSM_WINDOW (1u << 20)           /* of the log, mapped at a time; a multiple of 64 KiB */
+#endif
 #define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
 #define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
@@ -3673,7 +3675,7 @@ KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
                           db->record.size - KVI_LSM_RECORD_SIZE, sequence, log->durable);
     if (log->mapped) window = kvi_lsm_log_window(db, log, db->record.size);
     if (window) memcpy(window, db->record.data, db->record.size);
-    else if (db->io == kv_io_default()) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
+    else if (log->longer || db->io == kv_io_default()) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
     else s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);   /* the system's own would ask where the end is */
     if (KVI_MUTANT(KVI_MUTANT_APPEND_ERROR) && s < 0) s = KV_OK;
     if (s < 0) {

@@ -35,6 +35,7 @@
 
    THREADS   any may call the kv_io; the disk_ functions belong to one thread while no other calls.
    COST      images share bytes with the disk they come from; only what differs is copied.
+   WINDOWS   what is stored through map_write becomes one write when the next call comes, or disk_look().
 
    CONTENTS  >>bytes >>state >>operations >>crash >>faults >>io >>files */
 #ifndef KV_DISK_H
@@ -70,7 +71,8 @@ enum {
     DISK_CALL_CREATE = 1, DISK_CALL_APPEND = 2, DISK_CALL_WRITE_AT = 4, DISK_CALL_SYNC = 8, DISK_CALL_RENAME = 16, DISK_CALL_REMOVE = 32,
     DISK_CALL_MAKE_DIR = 64, DISK_CALL_SYNC_DIR = 128, DISK_CALL_LINK = 256, DISK_CALL_CLOSE = 512, DISK_CALL_LOCK = 1024,
     DISK_CALL_OPEN = 2048, DISK_CALL_READ = 4096, DISK_CALL_SIZE = 8192, DISK_CALL_LIST = 16384, DISK_CALL_MAP = 32768,
-    DISK_CALLS_CHANGE = 511, DISK_CALLS_READ = 2048 | 4096 | 8192 | 16384 | 32768, DISK_CALLS_ALL = 65535
+    DISK_CALL_MAP_WRITE = 65536, DISK_CALL_TRUNCATE = 131072,
+    DISK_CALLS_CHANGE = 511 | 65536 | 131072, DISK_CALLS_READ = 2048 | 4096 | 8192 | 16384 | 32768, DISK_CALLS_ALL = 262143
 };
 
 typedef enum disk_fault_kind {
@@ -190,6 +192,7 @@ typedef void (*disk_watch_fn)(void *user, struct disk *d, const disk_op *op);
 
 typedef struct disk_lock { char path[256]; uint32_t shared, exclusive; } disk_lock;
 typedef struct disk_mapping { const void *data; disk_bytes *bytes; } disk_mapping;
+typedef struct disk_window { char *data; uint32_t node; size_t offset, size; } disk_window;      /* map_write: what is stored in data is not written yet */
 
 typedef struct disk {
     /* for the test to set */
@@ -212,6 +215,7 @@ typedef struct disk {
     struct disk_handle *handles;
     disk_lock    *locks;  size_t lock_count;
     disk_mapping *mappings;  size_t mapping_count;
+    disk_window  *windows;  size_t window_count;
     size_t        violations;
     char          violation[400];
     kv_io         io;
@@ -405,6 +409,8 @@ static TEST_UNUSED void disk_free(disk *d)
     if (!d) return;
     while (d->handles) { disk_handle *h = d->handles; d->handles = h->next; free(h); }
     for (size_t i = 0; i < d->mapping_count; i++) disk_bytes_release(d->mappings[i].bytes);
+    for (size_t i = 0; i < d->window_count; i++) free(d->windows[i].data);
+    free(d->windows);
     for (size_t i = 0; i < d->node_count; i++) disk_node_free(d->nodes[i]);
     for (size_t i = 0; i < d->op_count; i++) disk_bytes_release(d->ops[i].bytes);
     free(d->nodes);
@@ -681,7 +687,64 @@ static disk_node *disk_lookup(disk *d, const char *path, disk_name *name)
 {
     return disk_walk(d, path, name) && name->node != UINT32_MAX ? d->nodes[name->node] : NULL;
 }
-static disk *disk_enter(void *user) { disk *d = (disk *)user; kvi_mutex_lock(&d->mutex); return d; }
+/* A write that happens: to the file, to the windows that show it, into the record. */
+static void disk_put(disk *d, uint32_t node, size_t offset, const void *data, size_t size)
+{
+    disk_node *n = d->nodes[node];
+    disk_op    op;
+    disk_write w;
+    memset(&op, 0, sizeof op);
+    op.kind = DISK_WRITE;
+    op.node = node;
+    op.offset = offset;
+    op.size = size;
+    /* the bytes go to the file first; operation and pending write share them from there */
+    memcpy(disk_content_open(&n->now, offset, size), data, size);
+    op.bytes = n->now.bytes;
+    memcpy(op.mark, d->mark, sizeof op.mark);
+    for (size_t i = 0; i < d->window_count; i++) {
+        disk_window *v = &d->windows[i];
+        size_t from = offset > v->offset ? offset : v->offset, end = offset + size < v->offset + v->size ? offset + size : v->offset + v->size;
+        if (v->node == node && from < end) memcpy(v->data + (from - v->offset), n->now.bytes->data + from, end - from);
+    }
+    if (d->watch) d->watch(d->watch_user, d, &op);
+    memset(&w, 0, sizeof w);
+    w.op = d->sequence;
+    w.offset = offset;
+    w.size = size;
+    w.bytes = op.bytes;
+    disk_node_pend(n, w);
+    disk_note(d, &op);
+    d->bytes_written += size;
+}
+/* What was stored in windows since the last call is one write for each of them. */
+static void disk_look_at_windows(disk *d)
+{
+    for (size_t i = 0; i < d->window_count; i++) {
+        disk_window *v = &d->windows[i];
+        const char  *was = d->nodes[v->node]->now.bytes->data + v->offset;
+        size_t       from = 0, end = v->size, step = 4096;
+        while (end - from >= step && memcmp(v->data + from, was + from, step) == 0) from += step;
+        while (from < end && v->data[from] == was[from]) from++;
+        while (end - from >= step && memcmp(v->data + end - step, was + end - step, step) == 0) end -= step;
+        while (end > from && v->data[end - 1] == was[end - 1]) end--;
+        if (from < end) disk_put(d, v->node, v->offset + from, v->data + from, end - from);
+    }
+}
+/* The same, for a test that wants it now: before it says that a write has returned. */
+static TEST_UNUSED void disk_look(disk *d)
+{
+    kvi_mutex_lock(&d->mutex);
+    disk_look_at_windows(d);
+    kvi_mutex_unlock(&d->mutex);
+}
+static disk *disk_enter(void *user)
+{
+    disk *d = (disk *)user;
+    kvi_mutex_lock(&d->mutex);
+    if (d->window_count) disk_look_at_windows(d);
+    return d;
+}
 static kv_status disk_leave(disk *d, kv_status s) { kvi_mutex_unlock(&d->mutex); return s; }
 
 static disk_handle *disk_handle_new(disk *d, uint32_t node, bool writable, const char *path)
@@ -784,7 +847,6 @@ static kv_status disk_write_locked(disk *d, kv_file *file, uint32_t call, uint64
 {
     disk_handle *h = (disk_handle *)file;
     disk_node   *n = disk_handle_node(d, file, "write");
-    disk_op      op;
     size_t       done = size;
     kv_status    s = KV_OK;
     if (!n) return disk_fail(EBADF);
@@ -803,29 +865,7 @@ static kv_status disk_write_locked(disk *d, kv_file *file, uint32_t call, uint64
             done = size - (size_t)(more - room < size ? more - room : size);
         }
     }
-    if (done) {
-        memset(&op, 0, sizeof op);
-        op.kind = DISK_WRITE;
-        op.node = h->node;
-        op.offset = (size_t)offset;
-        op.size = done;
-        /* the bytes go to the file first; operation and pending write share them from there */
-        memcpy(disk_content_open(&n->now, (size_t)offset, done), data, done);
-        op.bytes = n->now.bytes;
-        memcpy(op.mark, d->mark, sizeof op.mark);
-        if (d->watch) d->watch(d->watch_user, d, &op);
-        {
-            disk_write w;
-            memset(&w, 0, sizeof w);
-            w.op = d->sequence;
-            w.offset = op.offset;
-            w.size = done;
-            w.bytes = op.bytes;
-            disk_node_pend(n, w);
-        }
-        disk_note(d, &op);
-        d->bytes_written += done;
-    }
+    if (done) disk_put(d, h->node, (size_t)offset, data, done);
     if (s < 0) n->failed = true;
     return s;
 }
@@ -1011,6 +1051,13 @@ static void disk_io_unmap(void *user, const void *data, size_t size)
     disk  *d = disk_enter(user);
     size_t i;
     (void)size;
+    for (i = 0; i < d->window_count && d->windows[i].data != data; i++) { }
+    if (i < d->window_count) {
+        free(d->windows[i].data);
+        d->windows[i] = d->windows[--d->window_count];
+        disk_leave(d, KV_OK);
+        return;
+    }
     for (i = 0; i < d->mapping_count && d->mappings[i].data != data; i++) { }
     if (i == d->mapping_count) disk_violate(d, "P6 unmap of what is not mapped", "");
     else {
@@ -1018,6 +1065,60 @@ static void disk_io_unmap(void *user, const void *data, size_t size)
         d->mappings[i] = d->mappings[--d->mapping_count];
     }
     disk_leave(d, KV_OK);
+}
+/* The file grows by zeros, as by a write of them; then a copy of that part, looked at again and again. */
+static kv_status disk_io_map_write(void *user, kv_file *file, uint64_t offset, size_t size, void **data)
+{
+    disk        *d = disk_enter(user);
+    disk_handle *h = (disk_handle *)file;
+    disk_node   *n = disk_handle_node(d, file, "map_write");
+    size_t       end = (size_t)offset + size, more;
+    disk_window *v;
+    bool         fault;
+    if (!n) return disk_leave(d, disk_fail(EBADF));
+    if (!h->writable || offset % 65536) { disk_violate(d, "map_write on a handle opened to read, or of an odd place", h->path); return disk_leave(d, disk_fail(EINVAL)); }
+    disk_check_failed(d, n, h, "map_write of");
+    fault = disk_faulty(d, DISK_CALL_MAP_WRITE, h->path);
+    if (fault && !disk_fault_takes_effect(d)) return disk_leave(d, disk_fault_status(d));
+    more = end > n->now.size ? end - n->now.size : 0;
+    if (d->capacity_bytes && disk_used_bytes_locked(d) + more > d->capacity_bytes) return disk_leave(d, disk_fail(ENOSPC));
+    if (more) {
+        char *zeros = (char *)disk_alloc(NULL, more);
+        memset(zeros, 0, more);
+        disk_put(d, h->node, n->now.size, zeros, more);
+        free(zeros);
+    }
+    if (fault) return disk_leave(d, disk_fault_status(d));
+    d->windows = (disk_window *)disk_alloc(d->windows, (d->window_count + 1) * sizeof *d->windows);
+    v = &d->windows[d->window_count++];
+    v->node = h->node;
+    v->offset = (size_t)offset;
+    v->size = size;
+    v->data = (char *)disk_alloc(NULL, size);
+    memcpy(v->data, n->now.bytes->data + offset, size);
+    *data = v->data;
+    return disk_leave(d, KV_OK);
+}
+static kv_status disk_io_truncate(void *user, kv_file *file, uint64_t size)
+{
+    disk        *d = disk_enter(user);
+    disk_handle *h = (disk_handle *)file;
+    disk_node   *n = disk_handle_node(d, file, "truncate");
+    disk_op      op;
+    bool         fault;
+    if (!n) return disk_leave(d, disk_fail(EBADF));
+    disk_check_failed(d, n, h, "truncate of");
+    if (!h->writable || size > n->now.size) { disk_violate(d, "truncate on a handle opened to read, or to more", h->path); return disk_leave(d, disk_fail(EINVAL)); }
+    for (size_t i = 0; i < d->window_count; i++)
+        if (d->windows[i].node == h->node && d->windows[i].offset + d->windows[i].size > size) disk_violate(d, "P6 truncate of what is mapped", h->path);
+    fault = disk_faulty(d, DISK_CALL_TRUNCATE, h->path);
+    if (fault && !disk_fault_takes_effect(d)) return disk_leave(d, disk_fault_status(d));
+    memset(&op, 0, sizeof op);
+    op.kind = DISK_TRUNCATE;
+    op.node = h->node;
+    op.size = (size_t)size;
+    disk_do(d, &op);
+    return disk_leave(d, fault ? disk_fault_status(d) : KV_OK);
 }
 static kv_status disk_io_link(void *user, const char *from, const char *to)
 {
@@ -1060,6 +1161,8 @@ static TEST_UNUSED const kv_io *disk_io(disk *d)
     d->io.unmap = d->no_map ? NULL : disk_io_unmap;
     d->io.link = d->no_link ? NULL : disk_io_link;
     d->io.os_error = disk_io_os_error;
+    d->io.map_write = d->no_map ? NULL : disk_io_map_write;
+    d->io.truncate = disk_io_truncate;
     return &d->io;
 }
 static TEST_UNUSED disk *disk_new(void) { return disk_new_state(); }
@@ -1067,7 +1170,7 @@ static TEST_UNUSED disk *disk_new(void) { return disk_new_state(); }
 /* Handles, locks and mappings that nobody gave back. */
 static TEST_UNUSED size_t disk_open_count(const disk *d)
 {
-    size_t count = d->mapping_count;
+    size_t count = d->mapping_count + d->window_count;
     for (const disk_handle *h = d->handles; h; h = h->next) count += !h->closed;
     return count;
 }

@@ -9,6 +9,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#define KVI_LSM_WINDOW 8192u         /* small maps of the log: mapped and plain writes of one log take turns */
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #include "../kv_crash.h"

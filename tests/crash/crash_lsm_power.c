@@ -4,10 +4,12 @@
    goes on working.
    Method: random histories on the simulated disk (kv_disk.h), a cut after every operation of each, in
    every mode, several times in the random ones (kv_crash.h). Two processes share the work. At scale 1
-   some 15,000 images; KV_TEST_SCALE=10 is the tier for CI. Fewer than that is a failure. */
+   15,000 images, second cuts not counted; KV_TEST_SCALE=10 (make crash): 150,000 of more than 1,500
+   cuts, and 20,000 second cuts. Fewer than that is a failure. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#define KVI_LSM_WINDOW 8192u         /* small maps of the log: mapped and plain writes of one log take turns */
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #include "../kv_crash.h"
@@ -32,7 +34,7 @@ TEST(crash_power, every_cut_leaves_a_prefix_that_keeps_what_was_promised)
 {
     shared      *all = (shared *)mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const char  *one = getenv("KV_CRASH_SEED");         /* one history, as a failure names it */
-    uint64_t     wanted = test_scaled(16000);
+    uint64_t     wanted = test_scaled(15000);
     crash_counts sum;
     uint64_t     scripts = 0, calls[CRASH_STEPS];
     memset(&sum, 0, sizeof sum);
@@ -59,9 +61,9 @@ TEST(crash_power, every_cut_leaves_a_prefix_that_keeps_what_was_promised)
     printf("power: scripts=%llu cuts=%llu images=%llu nested=%llu continued=%llu opens=%llu checks=%llu repairs=%llu checkpoints=%llu named=%llu\n",
            (unsigned long long)scripts, (unsigned long long)sum.cuts, (unsigned long long)sum.images, (unsigned long long)sum.nested, (unsigned long long)sum.continued,
            (unsigned long long)sum.opens, (unsigned long long)sum.checks, (unsigned long long)sum.repairs, (unsigned long long)sum.copies, (unsigned long long)sum.named);
-    CHECK(sum.images + sum.nested >= wanted);
+    CHECK(sum.images >= wanted);
     CHECK(sum.cuts >= wanted / 100);
-    CHECK(sum.nested >= wanted / 8);
+    CHECK(sum.nested >= wanted / 7);
     CHECK(sum.checks && sum.repairs && sum.copies);
     CHECK(sum.named > sum.cuts);                                 /* the manifests were read that the monitor watches */
     for (int i = 0; i < CRASH_STEPS && scripts >= 4; i++)       /* each kind of call was part of it */
@@ -72,7 +74,7 @@ TEST(crash_power, every_cut_leaves_a_prefix_that_keeps_what_was_promised)
 TEST(crash_power, cuts_while_the_background_thread_works)
 {
     crash_counts counts;
-    uint64_t     wanted = test_scaled(3000);
+    uint64_t     wanted = test_scaled(1500);
     char         why[400] = "";
     bool         ok = true;
     memset(&counts, 0, sizeof counts);
