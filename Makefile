@@ -146,9 +146,10 @@ levels: deps
 race: deps
 	$(build_all) programs-race
 	@BUILD="$(BUILD)" JOBS=1 bash tests/run $(RACE_PROGRAMS)
+CRASH_PROGRAMS := $(call programs,$(BUILD)/test,$(CRASH) $(wildcard tests/model/model_lsm.c))
 crash: deps
-	$(build_all) $(call programs,$(BUILD)/test,$(CRASH))
-	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-10} KV_TEST_TIMEOUT=900 bash tests/run $(call programs,$(BUILD)/test,$(CRASH))
+	$(build_all) $(CRASH_PROGRAMS)
+	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-10} KV_TEST_TIMEOUT=900 KV_TEST_SHOW='^[a-z_]+: .*[a-z]=' bash tests/run $(CRASH_PROGRAMS)
 
 # ---- benchmarks: built for this processor, one at a time ----
 BENCH_PROGRAMS := $(call programs,$(BUILD)/bench,$(BENCH))

@@ -178,8 +178,12 @@ static void crash_options(crash_config *c, uint64_t seed)
     c->o.map_tables = test_one_in(&r, 2);       /* the log, too */
     c->o.no_background = true;
 }
+static void crash_watch(void *user, disk *d, const disk_op *op);
+
+/* The orders are watched on every disk, but not where the store's own thread works on it. */
 static kv_status crash_open(crash_config *c, disk *d, kv_lsm **db)
 {
+    if (!d->watch && c->o.no_background) d->watch = crash_watch;
     c->o.io = disk_io(d);
     c->o.error_text = c->error_text;
     c->o.error_text_size = sizeof c->error_text;

@@ -1,8 +1,9 @@
 /* crash_lsm_mutants.c
    Goal: the crash tests can fail. Each mistake below was made by a real store.
    Method: kv_lsm.h has the mistakes built in as KV_MUTANT, here a variable. For each one the power
-   cuts and then the failing calls of kv_crash.h run until one of them finds it. At scale 1 the cuts
-   run alone, on a sample; from scale 10 (make crash) on, all 21 must be found.
+   cuts and the failing calls of kv_crash.h run until one of them finds it. At scale 1 a sample of three;
+   from scale 10 (make crash) on, all 21 must be found. Those that break an order must be found by the
+   order monitor alone, without a cut; and where nothing is wrong it must be silent.
        crash_lsm_mutants            KV_CRASH_MUTANT=7: only that one */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -71,6 +72,45 @@ TEST(crash_mutants, every_seeded_mistake_is_found)
     }
     printf("mutants: found=%d/%d\n", found, tried);
     munmap(all, sizeof *all);
+}
+
+/* Two histories and their recoveries, then failing calls of them: what the monitor says first, or "". */
+static void listen(int mutant, char *said)
+{
+    said[0] = 0;
+    crash_mutant = mutant;
+    for (uint64_t seed = 1; seed <= 6 && !said[0]; seed++)
+        for (uint64_t n = 0; n < 160 && !said[0]; n += n ? 7 : 1) {     /* 0: no call fails */
+            crash_script script;
+            test_rng     rng = { seed + n };
+            disk        *d = disk_new(), *image;
+            kv_lsm      *db = NULL;
+            d->recording = false;
+            crash_begin_script(&script, d, seed);
+            script.faults = n != 0;
+            if (n) d->watch_user = NULL;
+            disk_fail_at(d, 0, n, 1, DISK_FAULT_IO);
+            crash_run_script(&script, STEPS);
+            image = disk_crash(d, DISK_TORN, &rng);
+            (void)crash_open(&script.config, image, &db);
+            kv_lsm_close(db);
+            crash_end_script(&script);
+            if (disk_violations(d) || disk_violations(image)) snprintf(said, 200, "%.199s", disk_violation(disk_violations(d) ? d : image));
+            disk_free(image);
+            disk_free(d);
+        }
+    crash_mutant = 0;
+}
+TEST(crash_mutants, order_monitor_alone_finds_those_that_break_an_order)
+{
+    static const struct { int mutant; const char *rule; } rules[] = {
+        { 0, "" }, { 1, "P3" }, { 2, "P2" }, { 3, "P1" }, { 4, "P1" }, { 5, "P1" }, { 7, "P4" }, { 8, "P4" }, { 12, "P3" }, { 17, "P2" }, { 18, "P7" }, { 20, "P7" } };
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        char said[200];
+        listen(rules[i].mutant, said);
+        printf("monitor: %2d %-62s %s\n", rules[i].mutant, mutants[rules[i].mutant], said);
+        CHECK(rules[i].rule[0] ? strncmp(said, rules[i].rule, 2) == 0 : !said[0]);
+    }
 }
 
 TEST_MAIN()
