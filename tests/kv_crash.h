@@ -577,6 +577,7 @@ static void crash_begin_script(crash_script *c, disk *d, uint64_t seed)
 {
     memset(c, 0, sizeof *c);
     c->d = d;
+    d->map_writes = true;
     c->rng.state = seed * 7919 + 13;
     c->h.next_id = 1;
     crash_options(&c->config, seed);

@@ -200,6 +200,7 @@ typedef struct disk {
     disk_fault    fault;
     uint64_t      capacity_bytes;       /* 0: no limit. Files that have no name but are open count too */
     bool          no_map, no_link;      /* disk_io() without them */
+    bool          map_writes;           /* ... with map_write; one thread at a time may store then, as far as a sanitizer sees */
     disk_watch_fn watch;  void *watch_user;
     uint64_t      calls;                /* of the kv_io, in all */
     uint64_t      bytes_written, bytes_read, syncs, dir_syncs;
@@ -457,6 +458,7 @@ static TEST_UNUSED disk *disk_fork(const disk *d)
     }
     copy->no_map = d->no_map;
     copy->no_link = d->no_link;
+    copy->map_writes = d->map_writes;
     copy->sequence = d->sequence;
     copy->recording = false;
     return copy;
@@ -479,6 +481,7 @@ static TEST_UNUSED disk *disk_begin(const disk *d)
     cursor->recording = false;
     cursor->no_map = d->no_map;
     cursor->no_link = d->no_link;
+    cursor->map_writes = d->map_writes;
     return cursor;
 }
 /* Take it on to where `op_count` operations are done; only forward. */
@@ -579,6 +582,7 @@ static TEST_UNUSED disk *disk_crash(const disk *d, disk_mode mode, test_rng *rng
     }
     image->no_map = d->no_map;
     image->no_link = d->no_link;
+    image->map_writes = d->map_writes;
     image->recording = false;
     image->sequence = d->sequence;
     return image;
@@ -1161,7 +1165,7 @@ static TEST_UNUSED const kv_io *disk_io(disk *d)
     d->io.unmap = d->no_map ? NULL : disk_io_unmap;
     d->io.link = d->no_link ? NULL : disk_io_link;
     d->io.os_error = disk_io_os_error;
-    d->io.map_write = d->no_map ? NULL : disk_io_map_write;
+    d->io.map_write = d->map_writes ? disk_io_map_write : NULL;
     d->io.truncate = disk_io_truncate;
     return &d->io;
 }
