@@ -408,6 +408,13 @@ KVI_INLINE uint64_t kvi_fst_at_least_8(const uint8_t *p, uint32_t bound, uint64_
                     keep*count
                     ref*count                               child's offset - lowest
 
+   Both encodings of a leaf, measured (numbers as values, AVX-512): a builder takes the smaller one leaf by leaf.
+                                    tokens                                bytes alone
+       bytes a key          8.62 paths  11.95 URLs  3.17 words     18.62 paths  22.68 URLs  3.69 words
+       get, ns               608         444         340            548          413         327
+       scan, M keys/s         73          58         118             79           76         150
+       build, M keys/s      0.79        0.24        1.24            7.2          6.9         9.5
+
    Worked example, keys ape, apple, apply in one leaf, bytes as symbols:
        entry 0 "ape", entry 1 lcp 2 "p" + "le", entry 2 lcp 4 "y"
        02 (count 3)  22 (lcp - skip fits 2 bits, rests too)  02 skip  03 rest0

@@ -8,6 +8,8 @@
 //
 //   bench_fst [--json] [--rounds N] [SET...]     SET: paths urls words random dense sparse, default all that are there;
 //                                                N: 5 by default, less than 3 builds once
+//   bench_fst [--json] many                      builds of 7 M keys (the paths, on seven disks) in 4 MiB, 16 MiB and
+//                                                the default of 64 MiB; keys are made as they are added
 //
 //   bench-libs: marisa
 #if defined(__GNUC__) && !defined(__clang__)
@@ -352,12 +354,47 @@ static void run(const std::string &set, bool json)
     }
 }
 
+// ---- many keys in little memory ----
+
+static void run_many(bool json)
+{
+    Keys paths;
+    if (!make("paths", paths)) { fprintf(stderr, "many: no such keys on this machine; skipped\n"); return; }
+    for (size_t limit = size_t(4) << 20; limit <= size_t(64) << 20; limit *= 4) {
+        kv_fst_build_options o;
+        memset(&o, 0, sizeof o);
+        o.values = KV_FST_U64;
+        o.memory_limit_bytes = limit;
+        o.allocator.resize = counted;
+        memory_live = memory_peak = 0;
+        kv_fst_builder *b;
+        std::string bytes, key;
+        uint64_t n = 0;
+        double start = now();
+        if (kv_fst_build_begin(&o, to_string, &bytes, &b) < 0) return;
+        for (char disk = 'a'; disk <= 'g'; disk++)
+            for (size_t i = 0; i < paths.size(); i++) {
+                key.assign("/disks/");
+                key.push_back(disk);
+                key.append(static_cast<const char *>(paths[i].data), paths[i].size);
+                kv_fst_add(b, kv_bytes(key.data(), key.size()), n++);
+            }
+        if (kv_fst_build_finish(b) < 0) { fprintf(stderr, "many: the build failed\n"); return; }
+        double seconds = now() - start;
+        kv_fst *f;
+        if (kv_fst_open_memory(NULL, kv_bytes(bytes.data(), bytes.size()), &f) < 0 || kv_fst_count(f) != n || kv_fst_check(f) < 0) fprintf(stderr, "many: the map is wrong\n");
+        kv_fst_close(f);
+        if (json) printf("{\"bench\":\"fst\",\"set\":\"many\",\"measure\":\"build M keys/s\",\"limit\":%zu,\"median\":%.4f,\"peak\":%zu,\"bytes_a_key\":%.4f}\n", limit, double(n) / seconds / 1e6, memory_peak, double(bytes.size()) / double(n));
+        else printf("many: %lu keys, limit %zu MiB: %.3f M keys/s, peak %.1f MB, %.3f bytes a key\n", static_cast<unsigned long>(n), limit >> 20, double(n) / seconds / 1e6, double(memory_peak) / 1e6, double(bytes.size()) / double(n));
+    }
+}
+
 int main(int argc, char **argv)
 {
     std::vector<std::string> sets;
     bool json = false;
     for (int i = 1; i < argc; i++) { if (std::string(argv[i]) == "--json") json = true; else if (std::string(argv[i]) == "--rounds" && i + 1 < argc) rounds = atoi(argv[++i]); else sets.push_back(argv[i]); }
     if (sets.empty()) sets = { "paths", "urls", "words", "random", "dense", "sparse" };
-    for (const std::string &set : sets) run(set, json);
+    for (const std::string &set : sets) { if (set == "many") run_many(json); else run(set, json); }
     return 0;
 }
