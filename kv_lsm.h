@@ -194,7 +194,7 @@ KV_API kv_status kv_lsm_count(kv_lsm *db, const kv_range *range, uint64_t *count
 /* Read and write as one step that nobody comes between. */
 KV_API kv_status kv_lsm_insert(kv_lsm *db, kv_slice key, kv_slice value);   /* KV_EXISTS where it is there */
 KV_API kv_status kv_lsm_compare_and_set(kv_lsm *db, kv_slice key, kv_slice expected, kv_slice value);   /* KV_ERR_CONFLICT, KV_NOT_FOUND */
-KV_API kv_status kv_lsm_increment(kv_lsm *db, kv_slice key, int64_t delta, int64_t *result);   /* a typed int64; missing counts as 0; wraps; result may be NULL; KV_ERR_WRONG_TYPE */
+KV_API kv_status kv_lsm_increment(kv_lsm *db, kv_slice key, int64_t delta, int64_t *result);   /* a typed int64; missing counts as 0; result may be NULL; KV_ERR_WRONG_TYPE; KV_ERR_INVALID: it would not fit, and stays */
 /* Delete every entry of the range (limit and reverse count too) in one atomic batch; *deleted, which
    may be NULL, is how many there were. KV_ERR_TOO_LARGE where their keys are more than a batch holds. */
 KV_API kv_status kv_lsm_delete_range(kv_lsm *db, const kv_range *range, uint64_t *deleted);
@@ -6778,7 +6778,8 @@ KVI_PRIVATE kv_status kvi_lsm_decide(kvi_lsm_change *c, bool found, kv_slice old
     default:
         v.as.int64 = 0;
         if (found && (kv_value_decode(old, &v) < 0 || v.type != KV_INT64)) return KV_ERR_WRONG_TYPE;
-        c->result = (int64_t)((uint64_t)v.as.int64 + (uint64_t)c->delta);
+        if (c->delta > 0 ? v.as.int64 > INT64_MAX - c->delta : v.as.int64 < INT64_MIN - c->delta) return KV_ERR_INVALID;
+        c->result = v.as.int64 + c->delta;
         c->typed[0] = KV_INT64;
         kvi_store_le64(c->typed + 1, (uint64_t)c->result);
         c->value = kv_bytes(c->typed, sizeof c->typed);
@@ -6800,7 +6801,7 @@ KVI_PRIVATE kv_status kvi_lsm_change_key(kv_lsm *db, kv_slice key, kvi_lsm_chang
     kvi_lsm_view_release(db, view);
     if (s != KV_OK) {
         kvi_lsm_lead_alone_end(db, &w);
-        if (s == KV_ERR_CONFLICT || s == KV_ERR_WRONG_TYPE) (void)kvi_lsm_fail(db, s, kv_status_text(s), key);
+        if (s == KV_ERR_CONFLICT || s == KV_ERR_WRONG_TYPE || s == KV_ERR_INVALID) (void)kvi_lsm_fail(db, s, kv_status_text(s), key);
         return s;
     }
     w.value = c->value;
