@@ -19,7 +19,8 @@
    OPTIONS
    Zero is the default of every member of kv_mem_options; NULL for the options is all defaults. With
    no option the map takes its memory from malloc, may be used by any thread, hashes under a random
-   seed, and grows without a limit.
+   seed, and grows without a limit. Define KV_MEM_NO_SAVE beside KV_MEM_IMPLEMENTATION to leave the code of
+   snapshots out: kv_mem_save and kv_mem_load are then KV_ERR_UNSUPPORTED.
 
    THREADS
    Any thread may call anything at any time, but for kv_mem_open, kv_mem_close, and kv_mem_peek, whose
@@ -3008,6 +3009,7 @@ KVI_PRIVATE kv_status kvi_mem_scan_all(kv_mem *m, kvi_mem_scan *scan)
     return status;
 }
 
+#ifndef KV_MEM_NO_SAVE
 /* ------------------------------------------------------------------------------------------------
    >>snapshot   the map in a file
 
@@ -3419,6 +3421,8 @@ KVI_PRIVATE kv_status kvi_mem_load_from(kv_mem *m, const char *path)
     kv_buf_free(&in.payload);
     return status == KV_OK ? KV_OK : kvi_mem_file_error(m, status, "cannot load", path);
 }
+
+#endif /* KV_MEM_NO_SAVE */
 
 /* ------------------------------------------------------------------------------------------------
    >>api   opening, clearing, closing, and the thin public functions                               */
@@ -4083,13 +4087,21 @@ KVI_MEM_DEFINE void kv_mem_unsubscribe(kv_watch *w)
 KVI_MEM_DEFINE kv_status kv_mem_save(kv_mem *m, const char *path)
 {
     if (!m || !path) return KV_ERR_INVALID;
+#ifdef KV_MEM_NO_SAVE
+    return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: compiled without (KV_MEM_NO_SAVE)");
+#else
     return m->io ? kvi_mem_save_as(m, path) : kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: there are no files here, and no kv_io was given");
+#endif
 }
 KVI_MEM_DEFINE kv_status kv_mem_load(kv_mem *m, const char *path)
 {
     if (!m || !path) return KV_ERR_INVALID;
     if (!kvi_mem_may_write(m)) return kvi_error_set(&m->error, KV_ERR_INVALID, "load from inside a callback of this map");
+#ifdef KV_MEM_NO_SAVE
+    return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: compiled without (KV_MEM_NO_SAVE)");
+#else
     return m->io ? kvi_mem_load_from(m, path) : kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: there are no files here, and no kv_io was given");
+#endif
 }
 
 KVI_PRIVATE void kvi_mem_shard_stats(kv_mem *m, kvi_mem_work *w, kv_mem_stats_t *stats)
