@@ -48,7 +48,7 @@ define port_test
      why=$$(BUILD="$(BUILD)" sh $(PORT)/build.sh $$t there); \
      printf 'echo "%s"\necho "0 passed, 0 failed, 1 skipped"\n' "$$why" > $(PORT_BUILD)/$$t.missing.sh; \
      list="$$list $(PORT_BUILD)/$$t.missing.sh"; \
- done; BUILD="$(BUILD)" JOBS=$(JOBS) bash tests/run $$list
+ done; BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_TIMEOUT=$${KV_TEST_TIMEOUT:-600} bash tests/run $$list
 endef
 
 test-firmware: port-sources
