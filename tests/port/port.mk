@@ -54,8 +54,8 @@ endef
 test-firmware: port-sources
 	$(call port_test,$(PORT_FIRMWARE),$(if $(ONLY),,$(PORT)/test_symbols.sh))
 sizes sizes-update: port-sources
-	-@$(MAKE) --no-print-directory -k -j$(JOBS) $(foreach t,$(call port_there,$(PORT_FIRMWARE)),$(PORT_MODULES:%=$(PORT_BUILD)/$(t)/$(t).fw_%.sh))
-	@BUILD="$(BUILD)" bash $(PORT)/library.sh $(if $(filter sizes-update,$@),update,sizes)
+	-@$(MAKE) --no-print-directory -k -j$(JOBS) $(foreach t,$(call port_there,m3),$(patsubst %,$(PORT_BUILD)/$(t)/$(t).fw_%.sh,$(filter-out littlefs,$(PORT_MODULES))))
+	@BUILD="$(BUILD)" JOBS=$(JOBS) bash $(PORT)/library.sh $(if $(filter sizes-update,$@),update,sizes)
 test-wasm: port-sources
 	$(call port_test,wasm wasm-simd)
 test-windows: port-sources
