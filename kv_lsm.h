@@ -408,6 +408,7 @@ KV_API kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats);
                                                      replaced, and all that it made                 */
 
 #define KVI_LSM_FORMAT 1u
+#define KVI_LSM_SECTOR         ((size_t)512)    /* what a disk reads or fails to read as one */
 #define KVI_LSM_HEADER_SIZE 64u
 #define KVI_LSM_RECORD_SIZE 28u             /* a record's header */
 #define KVI_LSM_BLOCK_SIZE 20u              /* a block's header */
@@ -760,6 +761,7 @@ struct kv_lsm {
     kv_snapshot    snapshots;               /* a ring; oldest first */
     kv_status      broken;                  /* KV_OK, or why the store is read-only */
     bool           poisoned;                /* a sync failed: no way back */
+    bool           salvages;                /* a repair: sectors that cannot be read are zeros, and fail the checks of what they belong to */
     char           broken_text[240];
     kv_status      background;              /* the last failure of background work that changed nothing */
     uint32_t       keep_files;              /* atomic; 1: nothing is removed any more */
@@ -941,10 +943,27 @@ KVI_PRIVATE kv_status kvi_lsm_sync_file(kv_lsm *db, kv_file *file)
     kvi_add_u64(&db->syncs, 1);
     return s;
 }
+/* Read sector by sector; those that cannot be read are zeros. */
+KVI_PRIVATE kv_status kvi_lsm_salvage_at(kv_lsm *db, kv_file *file, uint64_t offset, void *data, size_t size)
+{
+    uint8_t  *out = (uint8_t *)data;
+    size_t    part, got;
+    kv_status s;
+    for (size_t at = 0; at < size; at += part) {
+        part = KVI_LSM_SECTOR - (size_t)((offset + at) % KVI_LSM_SECTOR);
+        if (part > size - at) part = size - at;
+        got = 0;
+        s = db->io->read_at(db->io->user, file, offset + at, out + at, part, &got);
+        if (s < 0 && s != KV_ERR_IO) return s;
+        if (s < 0 || got < part) memset(out + at, 0, part);
+    }
+    return KV_OK;
+}
 KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset, void *data, size_t size)
 {
     size_t    got = 0;
     kv_status s = db->io->read_at(db->io->user, file, offset, data, size, &got);
+    if (s == KV_ERR_IO && db->salvages) return kvi_lsm_salvage_at(db, file, offset, data, size);
     if (s < 0) return s;
     return got == size ? KV_OK : KV_ERR_CORRUPT;            /* the file is shorter than it was */
 }
@@ -1405,7 +1424,8 @@ KVI_INLINE kv_status kvi_lsm_builder_more(kv_buf *b, size_t size)     /* room fo
 {
     size_t wanted = b->size + size + 1;
     if (KVI_LIKELY(wanted <= b->capacity)) return KV_OK;
-    return kv_buf_reserve(b, wanted < 1u << 20 && wanted < b->capacity * 2 ? b->capacity * 2 : wanted);
+    if (b->capacity < 1u << 20) return kv_buf_reserve(b, wanted < b->capacity * 2 ? b->capacity * 2 : wanted);
+    return kv_buf_reserve(b, wanted + (wanted < 64u << 20 ? wanted / 4 : 0));       /* no second copy of a huge value's size */
 }
 KVI_PRIVATE kv_status kvi_lsm_builder_add(kvi_lsm_page_builder *b, kv_slice key, uint64_t sequence, bool deleted, kv_slice value)
 {
@@ -6116,6 +6136,7 @@ KVI_PRIVATE kv_status kvi_lsm_offline(const char *path, const kv_lsm_options *op
     o.cache_bytes = KV_NONE;
     *db = kvi_lsm_new(path, &o);
     if (!*db) { kvi_lsm_say_text(report, KV_ERR_NO_MEMORY, kv_status_text(KV_ERR_NO_MEMORY)); return KV_ERR_NO_MEMORY; }
+    (*db)->salvages = !read_only;
     s = kvi_lsm_enter_directory(*db);
     if (s == KV_OK) return KV_OK;
     kvi_lsm_say_text(report, s < 0 ? s : KV_ERR_INVALID, kvi_error_text(&(*db)->error));
@@ -6382,11 +6403,29 @@ KVI_PRIVATE kv_status kvi_lsm_repair_merge(kvi_lsm_repairer *p)
     return KV_OK;
 }
 
+/* Do the logs begin behind the end of the tables that the manifest names? Then an edit is missing at
+   its end, and with it a table, whose log is gone. */
+KVI_PRIVATE kv_status kvi_lsm_repair_gap(kvi_lsm_repairer *p, bool *gap)
+{
+    kv_status s = KV_OK;
+    *gap = false;
+    for (size_t i = 0; s == KV_OK && i < kvi_lsm_name_count(&p->r); i++) {
+        const kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
+        kvi_lsm_scan        scan;
+        if (n->kind != KVI_LSM_LOG || n->number < p->r.log_number) continue;
+        s = kvi_lsm_scan_open(&scan, p->db, KVI_LSM_LOG, n->number);
+        *gap = s == KV_OK && scan.header.a > p->r.flushed;
+        if (s == KV_OK) s = KV_END;                         /* the first one tells */
+        else if (s == KV_END || s == KV_NOT_FOUND) s = KV_OK;
+        kvi_lsm_scan_close(&scan);
+    }
+    return s < 0 ? s : KV_OK;
+}
 /* The store's id, and its newest manifest that can be read: that of CURRENT, else any. */
 KVI_PRIVATE kv_status kvi_lsm_repair_manifest(kvi_lsm_repairer *p)
 {
     kv_lsm   *db = p->db;
-    bool      has_id = false;
+    bool      has_id = false, gap;
     kv_status s = kvi_lsm_read_current(db, &p->r.manifest);
     if (s == KV_ERR_NO_MEMORY || s == KV_ERR_IO || s == KV_ERR_VERSION) return s;
     if (s != KV_OK) { kvi_lsm_say_text(p->report, KV_ERR_CORRUPT, s == KV_NOT_FOUND ? "CURRENT: is missing" : "CURRENT: is damaged"); p->changed = true; p->r.manifest = 0; }
@@ -6412,9 +6451,15 @@ KVI_PRIVATE kv_status kvi_lsm_repair_manifest(kvi_lsm_repairer *p)
         p->r.torn = false;
         s = kvi_lsm_read_manifest_only(&p->r);
         if (s == KV_ERR_NO_MEMORY || s == KV_ERR_IO || s == KV_ERR_VERSION) return s;
-        if (s == KV_OK && !p->r.torn) { p->has_manifest = true; break; }
+        gap = false;
+        if (s == KV_OK && !p->r.torn) {
+            s = kvi_lsm_repair_gap(p, &gap);
+            if (s < 0) return s;
+            if (!gap) { p->has_manifest = true; break; }
+        }
         /* in a store that needs repair, a bad end may have been the edit that named the newest table */
-        (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_MANIFEST, n->number, KVI_LSM_NO_SEQUENCE, s == KV_OK ? "its end is torn or damaged" : kvi_error_text(&db->error));
+        (void)kvi_lsm_say(p->report, KV_ERR_CORRUPT, KVI_LSM_MANIFEST, n->number, KVI_LSM_NO_SEQUENCE,
+                          gap ? "its end is missing: the logs begin later" : s == KV_OK ? "its end is torn or damaged" : kvi_error_text(&db->error));
         kvi_lsm_repair_mark(p, KVI_LSM_MANIFEST, n->number);
         kvi_lsm_forget_tables(&p->r);
     }
@@ -6462,6 +6507,8 @@ KVI_PRIVATE kv_status kvi_lsm_repair_all(kvi_lsm_repairer *p)
     db->sequence = p->r.sequence;
     kvi_store_u64(&db->visible, db->sequence);
     p->r.torn = false;
+    if (p->has_manifest)                                    /* a table that the manifest does not name may be one that it should */
+        for (size_t i = 0; i < kvi_lsm_name_count(&p->r); i++) if (kvi_lsm_names(&p->r)[i].kind == KVI_LSM_TABLE) kvi_lsm_names(&p->r)[i].torn = true;
     return kvi_lsm_renew(&p->r);
 }
 KVI_PRIVATE kv_status kvi_lsm_repair(const char *path, const kv_lsm_options *options, kvi_lsm_report *report)

@@ -198,6 +198,8 @@ typedef struct disk {
     /* for the test to set */
     uint64_t      mark[4];
     disk_fault    fault;
+    const char   *bad_file;     /* reads of its bytes bad_at .. bad_end fail, for good; NULL: there is none */
+    uint64_t      bad_at, bad_end;
     uint64_t      capacity_bytes;       /* 0: no limit. Files that have no name but are open count too */
     bool          no_map, no_link;      /* disk_io() without them */
     bool          map_writes;           /* ... with map_write; one thread at a time may store then, as far as a sanitizer sees */
@@ -833,6 +835,7 @@ static kv_status disk_io_read_at(void *user, kv_file *file, uint64_t offset, voi
     if (!n) return disk_leave(d, disk_fail(EBADF));
     fault = disk_faulty(d, DISK_CALL_READ, ((disk_handle *)file)->path);
     if (fault && d->fault.kind != DISK_FAULT_FLIP) return disk_leave(d, disk_fault_status(d));
+    if (d->bad_file && strstr(((disk_handle *)file)->path, d->bad_file) && offset < d->bad_end && offset + size > d->bad_at) return disk_leave(d, disk_fail(EIO));
     *got = offset >= n->now.size ? 0 : n->now.size - (size_t)offset < size ? n->now.size - (size_t)offset : size;
     if (*got) memcpy(data, n->now.bytes->data + (size_t)offset, *got);
     if (fault && *got) ((char *)data)[(offset * 7 + d->calls) % *got] ^= (char)(1 << d->calls % 8);

@@ -1266,6 +1266,79 @@ TEST(lsm_repair, one_bad_block_costs_that_block)
     }
 }
 
+/* A bad sector gives EIO each time it is read: what lies in it is lost, the rest is not. */
+TEST(lsm_repair, a_bad_sector_costs_what_it_holds)
+{
+    static const struct { const char *name; uint64_t at; uint64_t lost; } sectors[] = {
+        { ".kvt", 512, 100 }, { ".log", 512, 3000 }, { "MANIFEST", 0, 0 }, { "CURRENT", 0, 0 } };
+    for (size_t i = 0; i < sizeof sectors / sizeof sectors[0]; i++) {
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db = must_open(&o);
+        char           path[256];
+        static told    t;
+        uint64_t       n;
+        test_rng       rng = test_rng_new();
+        disk          *image;
+        memset(&t, 0, sizeof t);
+        fill(db, 0, 3000, "value");
+        if (i) CHECK_OK(kv_lsm_set(db, KV_STR("behind"), KV_STR("the tables")));
+        image = disk_crash(d, DISK_KEEP_ALL, &rng);
+        o.io = disk_io(image);
+        CHECK(files_with(image, sectors[i].name, path) > 0);
+        image->bad_file = path;
+        image->bad_at = sectors[i].at;
+        image->bad_end = sectors[i].at + 512;
+        if (!CHECK_OK(kv_lsm_repair("db", &o, tell, &t))) fprintf(stderr, "%s", t.all);
+        CHECK(t.errors >= 1);
+        image->bad_file = "lost/";                          /* the file lies there now, with its bad sector */
+        CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+        { kv_lsm *again = must_open(&o); n = count_all(again); CHECK_OK(kv_lsm_close(again)); }
+        CHECK(n <= 3001 && n + sectors[i].lost >= 3000);
+        CHECK_OK(kv_lsm_close(db));
+        disk_free(image);
+        disk_free(d);
+    }
+}
+
+/* The last edit of the manifest is gone, cut at the end of a record, so that nothing looks torn: the
+   table that it named must not be lost, nor any file removed. */
+TEST(lsm_repair, a_manifest_without_its_last_edits_loses_no_table)
+{
+    for (int cut = 1; cut <= 3; cut++) {
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db = must_open(&o), *again;
+        test_rng       rng = test_rng_new();
+        disk          *image;
+        char           path[256];
+        uint64_t       ends[512];
+        size_t         records = 0;
+        kvi_lsm_scan   scan;
+        static told    t;
+        memset(&t, 0, sizeof t);
+        fill(db, 0, 1500, "value");
+        CHECK_OK(kv_lsm_flush(db));
+        for (uint64_t i = 1500; i < 1503; i++) { fill(db, i, i + 1, "value"); CHECK_OK(kv_lsm_sync(db)); }
+        image = disk_crash(d, DISK_KEEP_ALL, &rng);
+        CHECK_OK(kvi_lsm_scan_open(&scan, db, KVI_LSM_MANIFEST, db->manifest.number));
+        while (kvi_lsm_scan_next(&scan) == KV_OK && records < 512) ends[records++] = scan.at;
+        kvi_lsm_scan_close(&scan);
+        CHECK(records > 3);
+        o.io = disk_io(image);
+        CHECK_EQ(files_with(image, "MANIFEST", path), 1);
+        disk_file_cut(image, path, (size_t)ends[records - 1 - (size_t)cut]);
+        CHECK_STATUS(kv_lsm_open("db", &o, &again), KV_ERR_CORRUPT);
+        CHECK_OK(kv_lsm_repair("db", &o, tell, &t));
+        again = must_open(&o);
+        if (!CHECK_EQ(count_all(again), 1503)) fprintf(stderr, "%s", t.all);
+        CHECK_OK(kv_lsm_close(again));
+        CHECK_OK(kv_lsm_close(db));
+        disk_free(image);
+        disk_free(d);
+    }
+}
+
 TEST(lsm_repair, index_filter_and_footer_cost_nothing)
 {
     disk          *d = disk_new();
