@@ -1178,7 +1178,7 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     }
     if (height > known) kvi_store_u32(&m->height, height);
     kvi_poke_u64(&m->count, m->count + 1);
-    if (op == KVI_LSM_DELETE) kvi_poke_u64(&m->deletes, m->deletes + 1);
+    if (op == KVI_LSM_DELETE) kvi_store_u64(&m->deletes, m->deletes + 1);     /* release: whoever reads it reads no smaller count */
     kvi_poke_u64(&m->key_bytes, m->key_bytes + key.size);
     kvi_poke_u64(&m->value_bytes, m->value_bytes + value.size);
     kvi_poke_size(&m->used_bytes, m->used_bytes + size);
@@ -7303,7 +7303,8 @@ KVI_PRIVATE kv_status kvi_lsm_store_stats(kv_store *s, kv_stats *stats)
     }
     for (uint32_t i = 0; i <= view->frozen_count; i++) {
         const kvi_lsm_memtable *m = i ? view->frozen[i - 1] : view->active;
-        stats->keys += kvi_peek_u64(&m->count) - kvi_peek_u64(&m->deletes);
+        uint64_t                deletes = kvi_load_u64(&m->deletes);      /* first: a writer raises the count before it */
+        stats->keys += kvi_load_u64(&m->count) - deletes;
         stats->key_bytes += kvi_peek_u64(&m->key_bytes);
         stats->value_bytes += kvi_peek_u64(&m->value_bytes);
     }
