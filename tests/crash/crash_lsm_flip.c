@@ -18,7 +18,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORKERS = 2, FILES_MAX = 40, KINDS = 6 };
+#if defined(_WIN32)
+enum { WORKERS = 1 };               /* no fork there */
+#else
+enum { WORKERS = 2 };
+#endif
+enum { FILES_MAX = 40, KINDS = 6 };
 static const char *const kind_names[KINDS] = { "CURRENT", "MANIFEST", "log", "table", "LOCK", "other" };
 
 typedef struct tally { uint64_t mutants, right, error, older, torn, shorter, hole, garbage, unseen_by_check, checks; } tally;   /* torn: see count() */
