@@ -319,6 +319,7 @@ static void sweep(subject *s, shared *all, int worker, uint64_t stride)
 }
 
 static uint64_t all_mutants;
+static int      all_runs;
 static void run(bool clean)
 {
     shared  *all = (shared *)mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -365,7 +366,7 @@ static void run(bool clean)
     CHECK_EQ(wrong, 0);
     CHECK_EQ(unseen, 0);
     all_mutants += mutants * stride;
-    if (!clean) CHECK(all_mutants >= 400000);
+    if (++all_runs == 2) CHECK(all_mutants >= 400000);      /* both stores, in whichever order */
     free_subject(&s);
     munmap(all, sizeof *all);
 }
