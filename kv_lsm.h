@@ -255,7 +255,10 @@ typedef void (*kv_check_fn)(void *user, kv_status s, const char *text);
 KV_API kv_status kv_lsm_check(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user);
 
 /* Make a store that opens out of what can still be read of a closed one.
-   manifest lost     every table and log found is used; nothing is lost
+   manifest lost     every table and log found is used; nothing is lost. The same where its end is torn, or
+                     where the logs begin behind it
+   a sector that     is taken for zeros, so what lies in it counts as damaged, whatever file it is of
+   cannot be read
    table: a block    lost with the keys it held; index, filter, footer: rebuilt, nothing is lost
    table missing     lost; reported with its key range
    log               what comes before the damage is kept, and what was valid behind it is reported
@@ -6161,8 +6164,8 @@ KVI_PRIVATE kv_status kvi_lsm_check_all(kv_lsm *db, kvi_lsm_report *report)
 /* ------------------------------------------------------------------------------------------------
    >>repair   a store out of what can be read
 
-   1. which tables: those of the manifest, or of the newest one that can be read, or all there are but
-      those that a complete merge replaced
+   1. which tables: those of the manifest, where it is whole and the logs follow on it (what it does not
+      name goes to lost/); else all there are but those that a complete merge replaced
    2. a table with damage is written anew from its good blocks; the damaged file goes to lost/
    3. logs are replayed up to their first damage
    4. without a manifest nobody knows which table was above which, so all are merged into one run
