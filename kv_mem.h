@@ -291,6 +291,8 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_TEMP           1536u        /* bytes: larger values are copied under the lock */
 #define KVI_MEM_BATCH          64u          /* keys that are fetched ahead together */
 #define KVI_MEM_AHEAD          16u          /* keys from one step of it to the next */
+#define KVI_MEM_AIM            8u           /* the same with one thread */
+#define KVI_MEM_MIN(a, b)      ((a) < (b) ? (a) : (b))
 #define KVI_MEM_CLOCK_SLOTS    256u         /* entries that one eviction looks at */
 #define KVI_MEM_EVICT_TRIES    16u          /* evictions in its own shard before a write looks for room elsewhere */
 #define KVI_MEM_SCAN_AHEAD     768u         /* bytes that a scan with one thread fetches ahead */
@@ -303,7 +305,9 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
        tag             0: the slot is empty; else the low byte of the hash (1 for 0)
        state           bits 0-7    overflow: how many entries went past this bucket for want of room,
                                    255: that many or more, which stays until the segment is rebuilt
-                       bits 8-19   the slot's entry was read since the clock came by (memory limit only)
+                       bits 8-19   with a memory limit: the slot's entry was read since the clock came by
+                       bits 8-15   without one: which entries went past, by three bits of their hash
+                                   (kvi_mem_past): what has none of its kind there need not be searched further
                        bits 20-31  the slot's entry can expire
 
    record (8-aligned)  | head | [value size] | [expiry, 8 bytes] | key | value, or a pointer to it |
@@ -334,6 +338,7 @@ typedef struct kvi_mem_bucket {
 } kvi_mem_bucket;
 
 #define KVI_MEM_STATE_OVERFLOW 0xFFu
+#define KVI_MEM_STATE_PAST     0xFF00u
 #define KVI_MEM_STATE_READ(slot)    (UINT32_C(1) << (8u + (slot)))
 #define KVI_MEM_STATE_EXPIRES(slot) (UINT32_C(1) << (20u + (slot)))
 
@@ -422,6 +427,7 @@ struct kv_mem {
     void           *now_user;
     uint64_t        seed;
 #if KVI_MEM_LANES
+    size_t          brief;                  /* direct, and lanes: keys of up to so many bytes take the shortest way of all; else 0 */
     bool            lanes;                  /* hashes short keys by kvi_mem_lanes_hash, under these secrets */
     uint64_t        secrets[16];
 #endif
@@ -484,6 +490,7 @@ KVI_INLINE kvi_mem_shard *kvi_mem_shard_of(const kv_mem *m, uint64_t hash)
     return m->shards + (hash >> 1 >> m->shard_shift);
 }
 KVI_INLINE uint8_t kvi_mem_tag(uint64_t hash) { return (uint8_t)((uint8_t)hash + !(uint8_t)hash); }
+KVI_INLINE uint32_t kvi_mem_past(uint64_t hash) { return 0x100u << (hash >> 14 & 7); }
 KVI_INLINE uint32_t kvi_mem_home(uint64_t hash) { return (uint32_t)(hash >> 8) & (KVI_MEM_SEGMENT - 1); }
 /* The home bucket of a hash in one step: of the segment that kvi_mem_directory_index names, the bucket that kvi_mem_home does. */
 KVI_INLINE kvi_mem_bucket *kvi_mem_bucket_of(const kvi_mem_directory *d, uint64_t hash)
@@ -1112,6 +1119,10 @@ KVI_INLINE bool kvi_mem_brief(const kv_mem *m, size_t size)
     return false;
 #endif
 }
+#if KVI_MEM_LANES
+/* And in a map for one thread? */
+KVI_INLINE bool kvi_mem_briefest(const kv_mem *m, kv_slice key) { return key.size - 1 < m->brief && key.data; }
+#endif
 /* The hash that the shard's table goes by; `hash` is that of the map's seed. */
 KVI_INLINE uint64_t kvi_mem_rehash(const kvi_mem_shard *s, kv_slice key, uint64_t hash)
 {
@@ -1160,6 +1171,11 @@ KVI_INLINE kvi_mem_spot kvi_mem_spot_home(const kv_mem *m, const kvi_mem_shard *
 }
 KVI_INLINE uint32_t kvi_mem_spot_ref(const kvi_mem_spot *spot) { return spot->bucket->refs[spot->slot]; }
 
+/* May an entry of this hash lie beyond bucket b? */
+KVI_INLINE bool kvi_mem_went_past(const kv_mem *m, const kvi_mem_bucket *b, uint64_t hash)
+{
+    return (kvi_mem_state(b) & (m->limited ? KVI_MEM_STATE_OVERFLOW : kvi_mem_past(hash))) != 0;
+}
 /* Find key. False leaves the spot at home. */
 KVI_INLINE bool kvi_mem_find(const kv_mem *m, const kvi_mem_shard *s, kv_slice key, uint64_t hash, kvi_mem_spot *spot, uint8_t **record)
 {
@@ -1180,7 +1196,7 @@ KVI_INLINE bool kvi_mem_find(const kv_mem *m, const kvi_mem_shard *s, kv_slice k
             *record = at;
             return true;
         }
-        if (!(kvi_mem_state(b) & KVI_MEM_STATE_OVERFLOW)) break;
+        if (!kvi_mem_went_past(m, b, hash)) break;
     }
     *spot = home;
     return false;
@@ -1201,23 +1217,44 @@ KVI_INLINE bool kvi_mem_spot_free(kvi_mem_spot *spot, uint64_t hash, uint32_t mo
     }
     return false;
 }
+/* An entry goes past bucket b, or does so no longer. */
+KVI_INLINE void kvi_mem_past_add(const kv_mem *m, kvi_mem_bucket *b, uint64_t hash)
+{
+    uint32_t state = b->state;
+    if ((state & KVI_MEM_STATE_OVERFLOW) != KVI_MEM_STATE_OVERFLOW) state++;
+    if (!m->limited) state |= kvi_mem_past(hash);
+    kvi_poke_u32(&b->state, state);
+}
+KVI_INLINE void kvi_mem_past_remove(const kv_mem *m, kvi_mem_bucket *b)
+{
+    uint32_t state = b->state;
+    if ((state & KVI_MEM_STATE_OVERFLOW) == KVI_MEM_STATE_OVERFLOW) return;
+    state--;
+    if (!m->limited && !(state & KVI_MEM_STATE_OVERFLOW)) state &= ~KVI_MEM_STATE_PAST;
+    kvi_poke_u32(&b->state, state);
+}
+/* The bits of a slot's entry, for another slot that it moves to. */
+KVI_INLINE uint32_t kvi_mem_spot_state(const kv_mem *m, const kvi_mem_bucket *from, uint32_t slot, uint32_t to)
+{
+    uint32_t state = from->state & KVI_MEM_STATE_EXPIRES(slot) ? KVI_MEM_STATE_EXPIRES(to) : 0;
+    return m->limited && (from->state & KVI_MEM_STATE_READ(slot)) ? state | KVI_MEM_STATE_READ(to) : state;
+}
 /* Put an entry there: T1. `state` is the bits to set for it. */
-KVI_INLINE void kvi_mem_spot_fill(const kvi_mem_spot *spot, uint64_t hash, uint32_t ref, uint32_t state)
+KVI_INLINE void kvi_mem_spot_fill(const kv_mem *m, const kvi_mem_spot *spot, uint64_t hash, uint32_t ref, uint32_t state)
 {
     kvi_mem_bucket *b = spot->segment + (kvi_mem_home(hash) & spot->mask);
-    for (; b != spot->bucket; b = spot->segment + ((uint32_t)(b - spot->segment + 1) & spot->mask))
-        if ((b->state & KVI_MEM_STATE_OVERFLOW) != KVI_MEM_STATE_OVERFLOW) kvi_poke_u32(&b->state, b->state + 1);
+    for (; b != spot->bucket; b = spot->segment + ((uint32_t)(b - spot->segment + 1) & spot->mask)) kvi_mem_past_add(m, b, hash);
     kvi_poke_u32(&spot->bucket->refs[spot->slot], ref);
     if (state) kvi_poke_u32(&spot->bucket->state, spot->bucket->state | state);
     kvi_poke_u8(&spot->bucket->tags[spot->slot], kvi_mem_tag(hash));
 }
-KVI_INLINE void kvi_mem_spot_clear(const kvi_mem_spot *spot, uint64_t hash)
+KVI_INLINE void kvi_mem_spot_clear(const kv_mem *m, const kvi_mem_spot *spot, uint64_t hash)
 {
     kvi_mem_bucket *b = spot->segment + (kvi_mem_home(hash) & spot->mask);
-    for (; b != spot->bucket; b = spot->segment + ((uint32_t)(b - spot->segment + 1) & spot->mask))
-        if ((b->state & KVI_MEM_STATE_OVERFLOW) != KVI_MEM_STATE_OVERFLOW) kvi_poke_u32(&b->state, b->state - 1);
+    uint32_t        gone = KVI_MEM_STATE_EXPIRES(spot->slot) | (m->limited ? KVI_MEM_STATE_READ(spot->slot) : 0);
+    for (; b != spot->bucket; b = spot->segment + ((uint32_t)(b - spot->segment + 1) & spot->mask)) kvi_mem_past_remove(m, b);
     kvi_poke_u8(&spot->bucket->tags[spot->slot], 0);
-    kvi_poke_u32(&spot->bucket->state, spot->bucket->state & ~(KVI_MEM_STATE_READ(spot->slot) | KVI_MEM_STATE_EXPIRES(spot->slot)));
+    kvi_poke_u32(&spot->bucket->state, spot->bucket->state & ~gone);
 }
 
 /* ---- the short way ----
@@ -1249,7 +1286,7 @@ KVI_INLINE kvi_mem_seen kvi_mem_glance_at(const kvi_mem_shard *s, kv_slice key, 
     g->bucket = kvi_mem_bucket_of(d, hash);
     match = kvi_mem_match(g->bucket, kvi_mem_tag(hash));
     if (!match) {
-        if (KVI_UNLIKELY(kvi_mem_state(g->bucket) & KVI_MEM_STATE_OVERFLOW)) return KVI_MEM_UNSEEN;
+        if (KVI_UNLIKELY(kvi_mem_state(g->bucket) & kvi_mem_past(hash))) return KVI_MEM_UNSEEN;
         return !optimistic || kvi_mem_unchanged(s, g->sequence) ? KVI_MEM_SEEN_NOT : KVI_MEM_UNSEEN;
     }
     g->slot = kvi_lowest_bit32(match);
@@ -1354,14 +1391,12 @@ KVI_PRIVATE void kvi_mem_segment_move(const kv_mem *m, const kvi_mem_shard *s, c
         uint32_t used = ~kvi_mem_match(from + i, 0) & KVI_MEM_ALL_SLOTS;
         if (i + 4 <= from_mask) kvi_mem_prefetch_records(s, from + i + 4);
         for (; used; used &= used - 1) {
-            uint32_t       slot = kvi_lowest_bit32(used), ref = from[i].refs[slot], state = 0;
+            uint32_t       slot = kvi_lowest_bit32(used), ref = from[i].refs[slot];
             kvi_mem_record r = kvi_mem_record_at(kvi_mem_at(s, ref));
             uint64_t       hash = kvi_mem_record_hash(m, s, &r);
             spot.segment = second && kvi_mem_position(m, hash) >> bit & 1 ? second : first;
             if (!kvi_mem_spot_free(&spot, hash, mask)) KV_ASSERT(false);
-            if (from[i].state & KVI_MEM_STATE_READ(slot)) state |= KVI_MEM_STATE_READ(spot.slot);
-            if (from[i].state & KVI_MEM_STATE_EXPIRES(slot)) state |= KVI_MEM_STATE_EXPIRES(spot.slot);
-            kvi_mem_spot_fill(&spot, hash, ref, state);
+            kvi_mem_spot_fill(m, &spot, hash, ref, kvi_mem_spot_state(m, from + i, slot, spot.slot));
         }
     }
 }
@@ -1465,16 +1500,14 @@ KVI_PRIVATE bool kvi_mem_reseed_fill(const kv_mem *m, const kvi_mem_shard *s, kv
         for (uint32_t i = 0; i <= old->mask; i++) {
             uint32_t used = ~kvi_mem_match(from + i, 0) & KVI_MEM_ALL_SLOTS;
             for (; used; used &= used - 1) {
-                uint32_t       slot = kvi_lowest_bit32(used), ref = from[i].refs[slot], state = 0;
+                uint32_t       slot = kvi_lowest_bit32(used), ref = from[i].refs[slot];
                 kvi_mem_record r = kvi_mem_record_at(kvi_mem_at(s, ref));
                 uint64_t       hash = kvi_hash(r.key, r.key_size, seed);
                 kvi_mem_spot   spot;
                 spot.segment = (kvi_mem_bucket *)kvi_mem_segments(d)[kvi_mem_directory_index(d, kvi_mem_position(m, hash))];
                 spot.mask = d->mask;
                 if (!kvi_mem_spot_free(&spot, hash, KVI_MEM_PROBE_MAX)) return false;
-                if (from[i].state & KVI_MEM_STATE_READ(slot)) state |= KVI_MEM_STATE_READ(spot.slot);
-                if (from[i].state & KVI_MEM_STATE_EXPIRES(slot)) state |= KVI_MEM_STATE_EXPIRES(spot.slot);
-                kvi_mem_spot_fill(&spot, hash, ref, state);
+                kvi_mem_spot_fill(m, &spot, hash, ref, kvi_mem_spot_state(m, from + i, slot, spot.slot));
             }
         }
     } while (next);
@@ -1589,7 +1622,7 @@ KVI_PRIVATE void kvi_mem_remove(kv_mem *m, kvi_mem_shard *s, const kvi_mem_spot 
 {
     uint32_t ref = kvi_mem_spot_ref(spot);
     kvi_mem_begin(m, s);
-    kvi_mem_spot_clear(spot, hash);
+    kvi_mem_spot_clear(m, spot, hash);
     kvi_mem_end(m, s);
     kvi_mem_count_out(s, r);
     if (r->large) kvi_mem_large_drop(m, s, r->large);
@@ -2030,7 +2063,7 @@ KVI_INLINE kvi_mem_answer kvi_mem_try(const kv_mem *m, const kvi_mem_shard *s, k
             }
             return kvi_mem_unchanged(s, sequence) ? KVI_MEM_HERE : KVI_MEM_AGAIN;
         }
-        if (!(kvi_mem_state(b) & KVI_MEM_STATE_OVERFLOW)) break;
+        if (!(kvi_mem_state(b) & kvi_mem_past(hash))) break;
     }
     return kvi_mem_unchanged(s, sequence) ? KVI_MEM_MISSING : KVI_MEM_AGAIN;
 }
@@ -2250,6 +2283,14 @@ typedef struct kvi_mem_ahead { uint64_t hashes[KVI_MEM_BATCH]; const kvi_mem_buc
 
 #define KVI_MEM_AHEAD_ALL (2 * KVI_MEM_AHEAD)       /* how far the first step is before the last */
 
+/* The lines of a record, up to 192 bytes of it, whose value has up to 8; without a branch, as sizes are not to be guessed. */
+KVI_INLINE void kvi_mem_prefetch_record(const uint8_t *record, size_t key_size)
+{
+    size_t last = 4 + key_size + 7, middle = last < KVI_MEM_LINE ? last : KVI_MEM_LINE;
+    kvi_prefetch(record);
+    kvi_prefetch((const void *)((uintptr_t)record + middle));
+    kvi_prefetch((const void *)((uintptr_t)record + last));
+}
 KVI_INLINE const kvi_mem_bucket *kvi_mem_ahead_bucket(const kv_mem *m, uint64_t hash)
 {
     return kvi_mem_bucket_of((const kvi_mem_directory *)kvi_load_ptr(&kvi_mem_shard_of(m, hash)->directory), hash);
@@ -2263,9 +2304,7 @@ KVI_INLINE void kvi_mem_ahead_record(const kvi_mem_shard *s, const kvi_mem_bucke
     ref = kvi_peek_u32(&b->refs[kvi_lowest_bit32(match)]);
     if (!chunks || kvi_mem_ref_chunk(ref) >= chunks->capacity) return;
     record = (uintptr_t)kvi_load_ptr(kvi_mem_chunk_pointers(chunks) + kvi_mem_ref_chunk(ref)) + (size_t)kvi_mem_ref_offset(ref) * KVI_MEM_GRANULE;
-    kvi_prefetch((const void *)record);
-    kvi_prefetch((const void *)(record + KVI_MEM_LINE));
-    if (key_size > 72) kvi_prefetch((const void *)(record + 2 * KVI_MEM_LINE));
+    kvi_mem_prefetch_record((const uint8_t *)record, key_size);
 }
 /* The first step for key i of `count`, the second for the one that is KVI_MEM_AHEAD before it. */
 KVI_INLINE void kvi_mem_ahead_step(kv_mem *m, kvi_mem_ahead *a, const kv_slice *keys, size_t key_stride, size_t count, size_t i)
@@ -2299,6 +2338,65 @@ KVI_INLINE size_t kvi_mem_group(const kv_slice *keys, size_t key_stride, size_t 
     return n;
 }
 
+/* ---- the same with one thread ----
+
+   Nothing moves between the steps, so the record that the second one finds need only be compared. Each step
+   does a handful of keys in a row: so what it needs stays in registers.                              */
+
+typedef struct kvi_mem_aim { uint64_t hash; const kvi_mem_bucket *bucket; const uint8_t *record; } kvi_mem_aim;
+
+KVI_INLINE void kvi_mem_aim_buckets(const kv_mem *m, kvi_mem_aim *aims, const kv_slice *keys, size_t from, size_t count)
+{
+    for (size_t i = from, to = KVI_MEM_MIN(from + KVI_MEM_AIM, count); i < to; i++) {
+        if (i + 2 * KVI_MEM_AIM < count) kvi_prefetch(keys[i + 2 * KVI_MEM_AIM].data);
+        aims[i].hash = kvi_mem_hash(m, keys[i]);
+        aims[i].bucket = kvi_mem_ahead_bucket(m, aims[i].hash);
+        kvi_prefetch(aims[i].bucket);
+    }
+}
+KVI_INLINE void kvi_mem_aim_records(const kv_mem *m, kvi_mem_aim *aims, const kv_slice *keys, size_t from, size_t count)
+{
+    for (size_t i = from, to = KVI_MEM_MIN(from + KVI_MEM_AIM, count); i < to; i++) {
+        uint32_t match = kvi_mem_match(aims[i].bucket, kvi_mem_tag(aims[i].hash));
+        aims[i].record = NULL;
+        if (KVI_UNLIKELY(!match)) continue;
+        aims[i].record = kvi_mem_at(kvi_mem_shard_of(m, aims[i].hash), aims[i].bucket->refs[kvi_lowest_bit32(match)]);
+        kvi_mem_prefetch_record(aims[i].record, keys[i].size);
+    }
+}
+KVI_INLINE kv_status kvi_mem_aim_get(kv_mem *m, const kvi_mem_aim *aim, kv_slice key, kv_buf *value)
+{
+    if (KVI_LIKELY(aim->record != NULL)) {
+        uint32_t head = kvi_mem_word(aim->record, 0);
+        size_t   size = head >> 20;
+        if (KVI_LIKELY((head & (KVI_MEM_HEAD_KEY | KVI_MEM_HEAD_EXPIRES | KVI_MEM_HEAD_LARGE)) == key.size && !kvi_mem_head_long(head)
+            && kvi_mem_same(aim->record + 4, key.data, key.size))) {
+            m->stripes->hits++;
+            return kvi_mem_assign(value, aim->record + 4 + key.size, size);
+        }
+    } else if (KVI_LIKELY(!(aim->bucket->state & kvi_mem_past(aim->hash)) && !kvi_mem_shard_of(m, aim->hash)->reseeded)) {
+        m->stripes->misses++;
+        return KV_NOT_FOUND;
+    }
+    return kvi_mem_get_counted(m, key, aim->hash, value);
+}
+KVI_NOINLINE kv_status kvi_mem_batch_get_direct(kv_mem *m, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
+{
+    kvi_mem_aim aims[KVI_MEM_BATCH];
+    kv_status   first = KV_OK;
+    for (size_t at = 0; at < count + 2 * KVI_MEM_AIM; at += KVI_MEM_AIM) {
+        kvi_mem_aim_buckets(m, aims, keys, at, count);
+        if (at >= KVI_MEM_AIM) kvi_mem_aim_records(m, aims, keys, at - KVI_MEM_AIM, count);
+        if (at < 2 * KVI_MEM_AIM) continue;
+        for (size_t i = at - 2 * KVI_MEM_AIM, to = KVI_MEM_MIN(i + KVI_MEM_AIM, count); i < to; i++) {
+            kv_status status = kvi_mem_aim_get(m, aims + i, keys[i], values + i);
+            if (statuses) statuses[i] = status;
+            if (KVI_UNLIKELY(status < 0) && first == KV_OK) first = status;
+        }
+    }
+    return first;
+}
+
 KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
 {
     kvi_mem_ahead a;
@@ -2309,6 +2407,12 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
             if (statuses) statuses[done] = bad;
             if (first == KV_OK) first = kvi_error_set(&m->error, bad, NULL);
             done++;
+            continue;
+        }
+        if (!KVI_SMALL && m->direct) {
+            kv_status status = kvi_mem_batch_get_direct(m, keys + done, n, values + done, statuses ? statuses + done : NULL);
+            if (status < 0 && first == KV_OK) first = status;
+            done += n;
             continue;
         }
         for (size_t step = 0; step < n + KVI_MEM_AHEAD_ALL; step++) {
@@ -2475,7 +2579,7 @@ KVI_PRIVATE kv_status kvi_mem_store(kvi_mem_work *w, kvi_mem_spot *spot, bool fo
     if (found) {
         kvi_poke_u32(&spot->bucket->refs[spot->slot], ref);
         kvi_poke_u32(&spot->bucket->state, (spot->bucket->state & ~KVI_MEM_STATE_EXPIRES(spot->slot)) | state);
-    } else kvi_mem_spot_fill(spot, hash, ref, state);
+    } else kvi_mem_spot_fill(m, spot, hash, ref, state);
     kvi_mem_end(m, s);
     kvi_mem_count_in(s, &made);
     /* 5. */
@@ -3321,7 +3425,7 @@ KVI_PRIVATE kv_status kvi_mem_load_entry(void *user, kv_slice key, kv_slice valu
     if (found) {
         kvi_poke_u32(&spot.bucket->refs[spot.slot], step.made);
         kvi_poke_u32(&spot.bucket->state, (spot.bucket->state & ~KVI_MEM_STATE_EXPIRES(spot.slot)) | (expiry ? KVI_MEM_STATE_EXPIRES(spot.slot) : 0));
-    } else kvi_mem_spot_fill(&spot, hash, step.made, expiry ? KVI_MEM_STATE_EXPIRES(spot.slot) : 0);
+    } else kvi_mem_spot_fill(m, &spot, hash, step.made, expiry ? KVI_MEM_STATE_EXPIRES(spot.slot) : 0);
     kvi_mem_end(m, w->s);
     kvi_mem_count_in(w->s, &made);
     return kv_buf_append(&load->log, kv_bytes(&step, sizeof step));
@@ -3642,6 +3746,9 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     m->limited = o.memory_limit_bytes != 0;
     m->optimistic = m->concurrent && !m->limited;
     m->direct = !m->concurrent && !m->limited;
+#if KVI_MEM_LANES
+    m->brief = m->direct && m->lanes ? KVI_MEM_LANES_MAX : 0;
+#endif
     m->shard_count = o.shards;
     m->shard_bits = kvi_highest_bit32(o.shards);
     m->shard_shift = 63 - m->shard_bits;
@@ -3666,12 +3773,11 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_
 {
     if (!m || !value) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_brief(m, key.size) && (key.data || !key.size))) {
-        kvi_mem_lanes brief;
-        if (!m->direct) return m->optimistic ? kvi_mem_get_brief(m, key, value) : kvi_mem_get_far(m, key, value);
-        brief = kvi_mem_lanes_load(key.data, key.size);
+    if (KVI_LIKELY(kvi_mem_briefest(m, key))) {
+        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
         return kvi_mem_get_direct(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), value, &brief);
     }
+    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size) && key.data)) return kvi_mem_get_brief(m, key, value);
 #endif
     if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_mem_no_key(m, key);
     return kvi_mem_get_far(m, key, value);
@@ -3785,13 +3891,12 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_
 {
     if (!m) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_brief(m, key.size | value.size) && (key.data || !key.size) && (value.data || !value.size))) {
-        kvi_mem_lanes brief;
-        if (!m->direct) return m->optimistic ? kvi_mem_set_brief(m, key, value) : kvi_mem_set_long(m, key, value, 0);
-        brief = kvi_mem_lanes_load(key.data, key.size);
+    if (KVI_LIKELY(kvi_mem_briefest(m, key) && value.size <= KVI_MEM_LANES_MAX && (value.data || !value.size))) {
+        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
         if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_set_long(m, key, value, 0);
     }
+    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size | value.size) && key.data && (value.data || !value.size))) return kvi_mem_set_brief(m, key, value);
 #endif
     return kvi_mem_set_far(m, key, value);
 }
@@ -3811,13 +3916,12 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
 {
     if (!m) return KV_ERR_INVALID;
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_brief(m, key.size) && (key.data || !key.size))) {
-        kvi_mem_lanes brief;
-        if (!m->direct) return m->optimistic ? kvi_mem_remove_brief(m, key) : kvi_mem_remove_long(m, key);
-        brief = kvi_mem_lanes_load(key.data, key.size);
+    if (KVI_LIKELY(kvi_mem_briefest(m, key))) {
+        kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
         if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_remove_long(m, key);
     }
+    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size) && key.data)) return kvi_mem_remove_brief(m, key);
 #endif
     return kvi_mem_remove_far(m, key);
 }
