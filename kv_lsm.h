@@ -617,6 +617,9 @@ typedef struct kvi_lsm_memtable {
     uint8_t       *free_at, *free_end;      /* of the first chunk: entries from below, keys and values from above */
     uint64_t       random;                  /* for heights */
     size_t         links_left;              /* of the room reserved: links beyond one an entry */
+    uint64_t      *filter;                  /* words, each four bits a key that is here; atomic */
+    uint32_t       filter_words;
+    uint64_t       hash_seed;
     uint8_t        prefix[64];              /* what the heads leave out */
     size_t         prefix_size, shared_size;/* shared_size: what all keys share so far, for the next memtable */
     kvi_lsm_entry *head;                    /* a tower with no key, before all */
@@ -977,12 +980,14 @@ KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset
    A skip list (W. Pugh, 1990) in an arena, with several versions of a key, newest first. One thread
    inserts at a time; any number read. Each entry carries its head, eight bytes of the key behind the
    prefix that the keys of the memtable before shared, so that most comparisons touch no key. Entries
-   and bytes fill a chunk from its two ends: what a search walks over lies close together.
+   and bytes fill a chunk from its two ends: what a search walks over lies close together. A filter
+   (as in >>table, of single words) spares most searches for keys that are not here.
    Invariant M1: entries never move and are never freed before the whole memtable is, and a link is
                  stored (release) after what it leads to is complete: readers need no lock.
    Invariant M2: room is reserved before the log is written, so inserting cannot fail.
    Invariant M3: a link carries the head of where it leads to, stored first: an entry is looked at only
-                 where the walk goes there, or where its head is that of the key.                   */
+                 where the walk goes there, or where its head is that of the key.
+   Invariant M4: the filter knows an entry before it is visible.                                    */
 
 KVI_INLINE kvi_lsm_link *kvi_lsm_links(const kvi_lsm_entry *e) { return (kvi_lsm_link *)(uintptr_t)(e + 1); }
 KVI_INLINE kv_slice kvi_lsm_entry_key(const kvi_lsm_entry *e) { return kv_bytes(e->bytes, e->key_size); }
@@ -1044,6 +1049,18 @@ KVI_PRIVATE uint32_t kvi_lsm_random_height(kvi_lsm_memtable *m)     /* each high
     return height;
 }
 
+/* The word of the filter and its four bits, of a key with this hash. */
+KVI_INLINE uint64_t *kvi_lsm_memtable_word(const kvi_lsm_memtable *m, uint64_t hash, uint64_t *bits)
+{
+    *bits = UINT64_C(1) << (hash & 63) | UINT64_C(1) << (hash >> 6 & 63) | UINT64_C(1) << (hash >> 12 & 63) | UINT64_C(1) << (hash >> 18 & 63);
+    return &m->filter[kvi_shard(hash, m->filter_words)];
+}
+KVI_INLINE bool kvi_lsm_memtable_perhaps(const kvi_lsm_memtable *m, uint64_t hash)
+{
+    uint64_t bits, *word = kvi_lsm_memtable_word(m, hash, &bits);
+    return (kvi_peek_u64(word) & bits) == bits;
+}
+
 KVI_PRIVATE void kvi_lsm_memtable_free(kv_lsm *db, kvi_lsm_memtable *m)
 {
     while (m->chunks) {
@@ -1051,14 +1068,25 @@ KVI_PRIVATE void kvi_lsm_memtable_free(kv_lsm *db, kvi_lsm_memtable *m)
         kvi_free_huge(&db->options.allocator, m->chunks, m->chunks->size);
         m->chunks = next;
     }
+    kvi_free(&db->options.allocator, m->filter, m->filter_words * sizeof *m->filter);
     kvi_free(&db->options.allocator, m, sizeof *m);
+}
+/* A byte for each 128 of the memtable: eight to ten bits an entry of moderate size. */
+KVI_PRIVATE size_t kvi_lsm_memtable_filter_words(size_t memtable_bytes)
+{
+    size_t words = memtable_bytes / 128 / sizeof(uint64_t);
+    return words < 4 ? 4 : words < 1u << 20 ? words : 1u << 20;
 }
 KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_memtable *before)
 {
     kvi_lsm_memtable *m = (kvi_lsm_memtable *)kvi_alloc_zero(&db->options.allocator, sizeof *m);
     kvi_lsm_entry    *head;
     if (!m) return NULL;
-    if (!kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX))) { kvi_lsm_memtable_free(db, m); return NULL; }
+    m->filter_words = (uint32_t)kvi_lsm_memtable_filter_words(db->options.memtable_bytes);
+    m->filter = (uint64_t *)kvi_alloc_zero(&db->options.allocator, m->filter_words * sizeof *m->filter);
+    if (!m->filter || !kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX))) { kvi_lsm_memtable_free(db, m); return NULL; }
+    kvi_poke_size(&m->allocated_bytes, m->allocated_bytes + m->filter_words * sizeof *m->filter);
+    m->hash_seed = db->hash_seed;
     m->refs = 1;
     m->height = 1;
     m->random = db->sequence * 2 + 1;
@@ -1146,10 +1174,12 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     uint32_t       height = kvi_lsm_random_height(m), known = m->height;
     size_t         size = kvi_lsm_entry_size(height) + key.size + value.size;
     uint8_t       *bytes = m->free_end - (key.size + value.size);
+    uint64_t       bits, *word = kvi_lsm_memtable_word(m, kvi_hash(key.data, key.size, m->hash_seed), &bits);
     KV_ASSERT((size_t)(m->free_end - m->free_at) >= size);
     m->free_at += kvi_lsm_entry_size(height);
     m->free_end = bytes;
     kvi_lsm_memtable_share(m, key);
+    kvi_poke_u64(word, kvi_peek_u64(word) | bits);
 
     /* 1. the entry itself */
     e->head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
@@ -1307,7 +1337,11 @@ KVI_PRIVATE bool kvi_lsm_page_valid(const kvi_lsm_page *p)
         }
         if (before != p->value_bytes) return false;
     }
-    if (p->bucket_bits) for (uint32_t i = 0; i < 1u << p->bucket_bits; i++) if (p->buckets[i] != 255 && p->buckets[i] > p->count) return false;
+    if (p->bucket_bits) {
+        uint8_t most = 0;                                   /* 255 counts as 0: without branches, many at once */
+        for (uint32_t i = 0; i < 1u << p->bucket_bits; i++) { uint8_t b = (uint8_t)(p->buckets[i] + 1u); most = b > most ? b : most; }
+        if (most > p->count + 1) return false;
+    }
     return true;
 }
 
@@ -1974,6 +2008,18 @@ KVI_PRIVATE kv_status kvi_lsm_block_bad(kv_lsm *db, const kvi_lsm_table *t, uint
 
 enum { KVI_LSM_PLAIN = 0, KVI_LSM_WITH_HEADS = 1, KVI_LSM_WITH_BUCKETS = 2 };     /* what to make for the search */
 
+/* Lay out the block whose bytes lie at `raw`, behind it, with room for heads where `help` wants them. */
+KVI_PRIVATE bool kvi_lsm_block_lay_out(const kv_lsm *db, const kvi_lsm_table *t, uint64_t offset, const kvi_lsm_block_header *h, uint8_t *raw, size_t memory, int help, kvi_lsm_block *b)
+{
+    if (!kvi_lsm_page_over(&b->page, raw, h->raw_size) || (b->page.count > 65535 ? 0 : b->page.count) != h->count || !kvi_lsm_page_valid(&b->page)) return false;
+    if (help && h->count) kvi_lsm_page_make_heads(&b->page, raw + h->raw_size, db->hash_seed, help == KVI_LSM_WITH_BUCKETS);
+    b->memory_bytes = memory;
+    b->refs = 1;
+    b->recent = 0;
+    b->file = t->number;
+    b->offset = offset;
+    return true;
+}
 /* A block from its packed bytes: checked, unpacked and laid out. */
 KVI_PRIVATE kv_status kvi_lsm_block_make(kv_lsm *db, const kvi_lsm_table *t, uint64_t offset, const uint8_t *packed, size_t size, int help, kvi_lsm_block **block)
 {
@@ -1990,43 +2036,55 @@ KVI_PRIVATE kv_status kvi_lsm_block_make(kv_lsm *db, const kvi_lsm_table *t, uin
     if (!b) return kvi_lsm_no_memory(db);
     raw = (uint8_t *)(b + 1);
     s = kv_codec_unpack(db->compressor, (kv_codec)h.codec, kv_bytes(packed + KVI_LSM_BLOCK_SIZE, h.packed_size), raw, h.raw_size);
-    if (s < 0 || !kvi_lsm_page_over(&b->page, raw, h.raw_size) || (b->page.count > 65535 ? 0 : b->page.count) != h.count || !kvi_lsm_page_valid(&b->page)) {
-        kvi_free(&db->options.allocator, b, memory);
-        if (s == KV_ERR_NO_MEMORY) return kvi_lsm_no_memory(db);
-        if (s == KV_ERR_UNSUPPORTED) return kvi_lsm_fail_file(db, s, kv_codec_name((kv_codec)h.codec), KVI_LSM_TABLE, t->number, offset);
-        return kvi_lsm_block_bad(db, t, offset);
-    }
-    if (help && h.count) kvi_lsm_page_make_heads(&b->page, raw + h.raw_size, db->hash_seed, help == KVI_LSM_WITH_BUCKETS);
-    b->memory_bytes = memory;
-    b->refs = 1;
-    b->recent = 0;
-    b->file = t->number;
-    b->offset = offset;
-    *block = b;
-    return KV_OK;
+    if (s == KV_OK && kvi_lsm_block_lay_out(db, t, offset, &h, raw, memory, help, b)) { *block = b; return KV_OK; }
+    kvi_free(&db->options.allocator, b, memory);
+    if (s == KV_ERR_NO_MEMORY) return kvi_lsm_no_memory(db);
+    if (s == KV_ERR_UNSUPPORTED) return kvi_lsm_fail_file(db, s, kv_codec_name((kv_codec)h.codec), KVI_LSM_TABLE, t->number, offset);
+    return kvi_lsm_block_bad(db, t, offset);
+}
+/* A block that was read to where it may stay: behind `b`, which is kept where nothing has to be unpacked
+   or made, and is given up otherwise, and on a failure. */
+KVI_PRIVATE kv_status kvi_lsm_block_keep(kv_lsm *db, const kvi_lsm_table *t, uint64_t offset, kvi_lsm_block *b, size_t size, int help, kvi_lsm_block **block)
+{
+    uint8_t             *packed = (uint8_t *)(b + 1);
+    kvi_lsm_block_header h;
+    kv_status            s = KV_OK;
+    if (size > KVI_LSM_BLOCK_SIZE + 14 && packed[17] == KV_CODEC_NONE && (!help || (packed[KVI_LSM_BLOCK_SIZE + 14] & KVI_LSM_HEADS))) {
+        uint64_t seed = kvi_lsm_seed(db->id, t->number, KVI_LSM_TABLE) + offset;
+        if (kvi_lsm_block_verify(packed, size, seed, KVI_LSM_BLOCK_DATA, !db->options.skip_verify, &h)
+            && kvi_lsm_block_lay_out(db, t, offset, &h, packed + KVI_LSM_BLOCK_SIZE, sizeof *b + size, KVI_LSM_PLAIN, b)) { *block = b; return KV_OK; }
+        s = kvi_lsm_block_bad(db, t, offset);
+    } else s = kvi_lsm_block_make(db, t, offset, packed, size, help, block);
+    kvi_free(&db->options.allocator, b, sizeof *b + size);
+    return s;
 }
 
 #define KVI_LSM_SCRATCH 4096                /* packed blocks up to this are read to the stack */
 
-/* Read block `i` of the table from its file. */
+/* Read block `i` of the table from its file: to the stack where it is small and is to be unpacked, else
+   straight to where it stays. */
 KVI_PRIVATE kv_status kvi_lsm_block_read(kv_lsm *db, kvi_lsm_table *t, const kvi_lsm_index *x, uint32_t i, int help, kvi_lsm_block **block)
 {
-    uint64_t  offset = x->offsets[i];
-    size_t    size = (size_t)(x->offsets[i + 1] - offset);
-    uint8_t   scratch[KVI_LSM_SCRATCH], *memory = scratch;
-    kv_file  *file;
-    kv_status s;
+    uint64_t       offset = x->offsets[i];
+    size_t         size = (size_t)(x->offsets[i + 1] - offset);
+    uint8_t        scratch[KVI_LSM_SCRATCH], *memory = scratch;
+    kvi_lsm_block *b = NULL;
+    kv_file       *file;
+    kv_status      s;
     if (x->map) return kvi_lsm_block_make(db, t, offset, x->map + offset, size, help, block);
-    if (size > sizeof scratch && !(memory = (uint8_t *)kvi_alloc(&db->options.allocator, size))) return kvi_lsm_no_memory(db);
+    if (size > sizeof scratch || db->options.codec == KV_CODEC_NONE) {
+        b = (kvi_lsm_block *)kvi_alloc(&db->options.allocator, sizeof *b + size);
+        if (!b) return kvi_lsm_no_memory(db);
+        memory = (uint8_t *)(b + 1);
+    }
     s = kvi_lsm_table_file(db, t->home, &file);
     if (s == KV_OK) {
         s = kvi_lsm_read_at(db, file, offset, memory, size);
         if (s < 0) (void)kvi_lsm_fail_file(db, s, "cannot read a block", KVI_LSM_TABLE, t->number, offset);
         kvi_lsm_table_file_done(db, t->home);
     }
-    if (s == KV_OK) s = kvi_lsm_block_make(db, t, offset, memory, size, help, block);
-    if (memory != scratch) kvi_free(&db->options.allocator, memory, size);
-    return s;
+    if (s < 0) { if (b) kvi_free(&db->options.allocator, b, sizeof *b + size); return s; }
+    return b ? kvi_lsm_block_keep(db, t, offset, b, size, help, block) : kvi_lsm_block_make(db, t, offset, memory, size, help, block);
 }
 
 /* A block to look at: from the map where it lies there as it is searched, from the cache, or read.
@@ -3341,8 +3399,9 @@ KVI_PRIVATE void kvi_lsm_merge_close(kv_lsm *db, kvi_lsm_merge *m)
 /* ------------------------------------------------------------------------------------------------
    >>read   one key: memtables, then level by level
 
-   What a get costs: two atomic additions for the view, a search in each memtable, one filter line for
-   each run that may hold the key, and then one block: index search, cache, bucket, one comparison.  */
+   What a get costs: two atomic additions for the view, one filter word for each memtable, one filter
+   line for each run that may hold the key, and then one block: index search, cache, bucket, one
+   comparison.                                                                                      */
 
 typedef struct kvi_lsm_found {
     kv_slice       value;
@@ -3352,9 +3411,9 @@ typedef struct kvi_lsm_found {
     const kvi_lsm_table *table;             /* NULL: a memtable */
 } kvi_lsm_found;
 
-KVI_PRIVATE bool kvi_lsm_find_memtable(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_found *found)
+KVI_PRIVATE bool kvi_lsm_find_memtable(const kvi_lsm_memtable *m, kv_slice key, uint64_t hash, uint64_t sequence, kvi_lsm_found *found)
 {
-    const kvi_lsm_entry *e = kvi_lsm_memtable_seek(m, key, sequence, NULL);
+    const kvi_lsm_entry *e = kvi_lsm_memtable_perhaps(m, hash) ? kvi_lsm_memtable_seek(m, key, sequence, NULL) : NULL;
     if (!e || e->key_size != key.size || !kvi_equal(e->bytes, key.data, key.size)) return false;
     found->deleted = e->op == KVI_LSM_DELETE;
     found->sequence = e->sequence;
@@ -3401,12 +3460,11 @@ KVI_PRIVATE kv_status kvi_lsm_find_table(kv_lsm *db, kvi_lsm_table *t, kv_slice 
 KVI_PRIVATE kv_status kvi_lsm_find(kv_lsm *db, const kvi_lsm_view *view, kv_slice key, uint64_t sequence, kvi_lsm_found *found)
 {
     const kvi_lsm_version *v = view->version;
-    uint64_t               hash = 0;
-    bool                   hashed = false;
+    uint64_t               hash = kvi_hash(key.data, key.size, db->hash_seed);
     found->block = NULL;
     found->table = NULL;
-    if (kvi_lsm_find_memtable(view->active, key, sequence, found)) return KV_OK;
-    for (uint32_t i = 0; i < view->frozen_count; i++) if (kvi_lsm_find_memtable(view->frozen[i], key, sequence, found)) return KV_OK;
+    if (kvi_lsm_find_memtable(view->active, key, hash, sequence, found)) return KV_OK;
+    for (uint32_t i = 0; i < view->frozen_count; i++) if (kvi_lsm_find_memtable(view->frozen[i], key, hash, sequence, found)) return KV_OK;
     for (uint32_t r = 0; r < v->run_count; r++) {
         const kvi_lsm_run *run = &v->runs[r];
         kvi_lsm_table     *t;
@@ -3415,7 +3473,6 @@ KVI_PRIVATE kv_status kvi_lsm_find(kv_lsm *db, const kvi_lsm_view *view, kv_slic
         if (i == run->count) continue;
         t = v->tables[run->first + i];
         if (kvi_compare(t->smallest, key) > 0 || (run->count == 1 && kvi_compare(t->largest, key) < 0)) continue;
-        if (!hashed) { hash = kvi_hash(key.data, key.size, db->hash_seed); hashed = true; }
         s = kvi_lsm_find_table(db, t, key, hash, sequence, found);
         if (s != KV_NOT_FOUND) return s;
     }
