@@ -1933,6 +1933,15 @@ KVI_INLINE void kvi_lsm_filter_add(uint8_t *lines, uint32_t line_count, uint32_t
     }
 }
 
+/* May a key with this hash be in the table? Counted, but not to the last one: no reader waits for another. */
+KVI_INLINE bool kvi_lsm_index_perhaps(kv_lsm *db, const kvi_lsm_index *x, uint64_t hash)
+{
+    bool      perhaps = !x->filter || kvi_lsm_filter_has(x->filter, x->filter_lines, x->filter_probes, hash);
+    uint64_t *count = perhaps ? &db->filter_misses : &db->filter_hits;
+    if (x->filter) kvi_poke_u64(count, kvi_peek_u64(count) + 1);
+    return perhaps;
+}
+
 /* Read footer, filter and index and check them. A filter that fails its check is left out: without
    it reads are right, only slower. */
 KVI_PRIVATE kv_status kvi_lsm_table_read_index(kv_lsm *db, kvi_lsm_table *t, kv_file *file, uint64_t file_size, kvi_lsm_index **index)
@@ -2526,14 +2535,14 @@ KVI_PRIVATE kvi_lsm_version *kvi_lsm_version_new(kv_lsm *db, kvi_lsm_table *cons
     return v;
 }
 
-/* The table of a run that may hold the key; NULL: none. */
-KVI_PRIVATE uint32_t kvi_lsm_run_find(const kvi_lsm_version *v, const kvi_lsm_run *run, kv_slice key)    /* the first one whose largest key is not below; count */
+/* The first table of a run whose largest key is not below `key`; count where there is none. */
+KVI_PRIVATE uint32_t kvi_lsm_tables_find(kvi_lsm_table *const *tables, uint32_t count, kv_slice key)
 {
     uint64_t head = kvi_lsm_head(key.data, key.size);
-    uint32_t low = 0, high = run->count;
+    uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t             middle = low + (high - low) / 2;
-        const kvi_lsm_table *t = v->tables[run->first + middle];
+        const kvi_lsm_table *t = tables[middle];
         bool below = t->largest_head != head ? t->largest_head < head : kvi_compare(t->largest, key) < 0;
         if (below) low = middle + 1; else high = middle;
     }
@@ -3276,21 +3285,13 @@ KVI_PRIVATE void kvi_lsm_source_last(kvi_lsm_source *s)
     if (s->table_count && kvi_lsm_source_table(s, s->table_count - 1) && kvi_lsm_source_block(s, s->index->count - 1))
         kvi_lsm_source_take(s, s->page->count - 1);
 }
-/* The first entry that is not below the key. */
-KVI_PRIVATE void kvi_lsm_source_seek(kvi_lsm_source *s, kv_slice key)
+/* The first entry that is not below the key, which is not above the largest of table `low` nor below
+   that of the table before it. */
+KVI_PRIVATE void kvi_lsm_source_seek_table(kvi_lsm_source *s, uint32_t low, kv_slice key)
 {
-    uint32_t low = 0, high = s->table_count, block;
-    uint64_t head;
+    uint32_t block;
     s->valid = false;
     s->status = KV_OK;
-    if (s->memtable) { kvi_lsm_source_at(s, kvi_lsm_memtable_seek(s->memtable, key, UINT64_MAX, NULL)); return; }
-    head = kvi_lsm_head(key.data, key.size);
-    while (low < high) {
-        uint32_t             middle = low + (high - low) / 2;
-        const kvi_lsm_table *t = s->tables[middle];
-        bool below = t->largest_head != head ? t->largest_head < head : kvi_compare(t->largest, key) < 0;
-        if (below) low = middle + 1; else high = middle;
-    }
     if (low == s->table_count) return;
     if (s->page && s->table_index == low) {                 /* often the block that it stands in already */
         block = kvi_lsm_index_find(s->index, key);
@@ -3308,6 +3309,31 @@ KVI_PRIVATE void kvi_lsm_source_seek(kvi_lsm_source *s, kv_slice key)
 search:
     low = kvi_lsm_page_lower(s->page, key);
     if (low < s->page->count) kvi_lsm_source_take(s, low); else kvi_lsm_source_next_block(s);
+}
+/* The first entry that is not below the key. */
+KVI_PRIVATE void kvi_lsm_source_seek(kvi_lsm_source *s, kv_slice key)
+{
+    if (!s->memtable) { kvi_lsm_source_seek_table(s, kvi_lsm_tables_find(s->tables, s->table_count, key), key); return; }
+    s->status = KV_OK;
+    kvi_lsm_source_at(s, kvi_lsm_memtable_seek(s->memtable, key, UINT64_MAX, NULL));
+}
+/* The same, but only where the key may be there, by the filters; else false, and it stands nowhere. */
+KVI_PRIVATE bool kvi_lsm_source_seek_perhaps(kvi_lsm_source *s, kv_slice key, uint64_t hash)
+{
+    const kvi_lsm_index *x;
+    uint32_t             i;
+    s->valid = false;
+    s->status = KV_OK;
+    if (s->memtable) {
+        if (!kvi_lsm_memtable_perhaps(s->memtable, hash)) return false;
+        kvi_lsm_source_at(s, kvi_lsm_memtable_seek(s->memtable, key, UINT64_MAX, NULL));
+        return true;
+    }
+    i = kvi_lsm_tables_find(s->tables, s->table_count, key);
+    if (i == s->table_count || kvi_compare(s->tables[i]->smallest, key) > 0) return false;
+    if (kvi_lsm_table_index(s->db, s->tables[i], &x) == KV_OK && !kvi_lsm_index_perhaps(s->db, x, hash)) return false;
+    kvi_lsm_source_seek_table(s, i, key);
+    return true;
 }
 /* The last entry below the key. */
 KVI_PRIVATE void kvi_lsm_source_seek_before(kvi_lsm_source *s, kv_slice key)
@@ -3431,11 +3457,7 @@ KVI_PRIVATE kv_status kvi_lsm_find_table(kv_lsm *db, kvi_lsm_table *t, kv_slice 
     bool                 more;
     kv_status            s = kvi_lsm_table_index(db, t, &x);
     if (s < 0) return s;
-    if (x->filter) {
-        bool perhaps = kvi_lsm_filter_has(x->filter, x->filter_lines, x->filter_probes, hash);
-        if (!perhaps) { kvi_poke_u64(&db->filter_hits, kvi_peek_u64(&db->filter_hits) + 1); return KV_NOT_FOUND; }
-        kvi_poke_u64(&db->filter_misses, kvi_peek_u64(&db->filter_misses) + 1);
-    }
+    if (!kvi_lsm_index_perhaps(db, x, hash)) return KV_NOT_FOUND;
     for (uint32_t b = kvi_lsm_index_find(x, key); b < x->count; b++) {
         uint32_t i;
         s = kvi_lsm_page_get(db, t, x, b, KVI_LSM_WITH_BUCKETS, true, &own, &block, &page);
@@ -3469,7 +3491,7 @@ KVI_PRIVATE kv_status kvi_lsm_find(kv_lsm *db, const kvi_lsm_view *view, kv_slic
         const kvi_lsm_run *run = &v->runs[r];
         kvi_lsm_table     *t;
         kv_status          s;
-        uint32_t           i = run->count == 1 ? 0 : kvi_lsm_run_find(v, run, key);
+        uint32_t           i = run->count == 1 ? 0 : kvi_lsm_tables_find(v->tables + run->first, run->count, key);
         if (i == run->count) continue;
         t = v->tables[run->first + i];
         if (kvi_compare(t->smallest, key) > 0 || (run->count == 1 && kvi_compare(t->largest, key) < 0)) continue;
@@ -4294,7 +4316,7 @@ KVI_PRIVATE uint64_t kvi_lsm_overlap_bytes(const kvi_lsm_version *v, uint32_t le
     uint64_t bytes = 0;
     for (uint32_t r = 0; r < v->levels[level].runs; r++) {
         const kvi_lsm_run *run = &v->runs[v->levels[level].first_run + r];
-        for (uint32_t i = kvi_lsm_run_find(v, run, t->smallest); i < run->count; i++) {
+        for (uint32_t i = kvi_lsm_tables_find(v->tables + run->first, run->count, t->smallest); i < run->count; i++) {
             const kvi_lsm_table *other = v->tables[run->first + i];
             if (kvi_compare(other->smallest, t->largest) > 0) break;
             bytes += other->size;
@@ -5350,7 +5372,9 @@ KVI_PRIVATE kv_status kvi_lsm_recover(kv_lsm *db)
 /* ------------------------------------------------------------------------------------------------
    >>cursor   the entries of one moment, in both directions
 
-   Forward, the sources stand on or behind the current key, and the entry is shown where it lies.
+   Forward, the sources stand on or behind the current key, and the entry is shown where it lies. After
+   a seek to a key that is there, only the source that has it need stand anywhere: the filters of the
+   newer ones said that they do not have it, and a step is not yet wanted (`parked`: by all the others).
    Backward, all of them stand before the current key, because the versions of a key come oldest
    first and the newest visible one has to be found; its key is copied, its block held.              */
 
@@ -5359,9 +5383,9 @@ typedef struct kvi_lsm_cursor {
     kv_lsm        *db;
     kvi_lsm_view  *view;
     uint64_t       sequence;
-    bool           backward;
+    bool           backward, parked;
     kvi_lsm_merge  merge;
-    kv_buf         key;
+    kv_buf         key;                     /* what was sought, while parked */
     kvi_lsm_block *value_block;             /* backward: what the value lies in */
 } kvi_lsm_cursor;
 
@@ -5449,12 +5473,33 @@ KVI_PRIVATE bool kvi_lsm_cursor_forked(kvi_lsm_cursor *c)
     kvi_lsm_cursor_stop(c, KV_ERR_INVALID);
     return true;
 }
+/* Stand on the newest visible entry of the key that was sought, and only there; false where the filters
+   do not lead to it. */
+KVI_PRIVATE bool kvi_lsm_cursor_seek_exact(kvi_lsm_cursor *c)
+{
+    kv_slice key = kv_buf_slice(&c->key);
+    uint64_t hash = kvi_hash(key.data, key.size, c->db->hash_seed);
+    for (uint32_t k = 0; k < c->merge.count; k++) {
+        kvi_lsm_source *s = &c->merge.sources[k];
+        if (!kvi_lsm_source_seek_perhaps(s, key, hash)) continue;
+        if (!s->valid && s->status < 0) return false;
+        if (!s->valid || !kv_equal(s->key, key)) continue;
+        if (s->sequence > c->sequence || s->deleted) return false;
+        c->iter.key = s->key;
+        c->iter.value = kvi_lsm_source_value(s);
+        c->iter.valid = true;
+        return true;
+    }
+    return false;
+}
 KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
 {
     kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
     if (kvi_lsm_cursor_forked(c)) return;
     if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }    /* it may lie in a block that goes */
     c->backward = false;
+    c->parked = kvi_lsm_cursor_seek_exact(c);
+    if (c->parked) return;
     kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
     kvi_lsm_cursor_settle(c);
 }
@@ -5464,6 +5509,7 @@ KVI_PRIVATE void kvi_lsm_cursor_seek_before(kv_iter *i, kv_slice key)
     if (kvi_lsm_cursor_forked(c)) return;
     if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }
     c->backward = true;
+    c->parked = false;
     for (uint32_t k = 0; k < c->merge.count; k++) kvi_lsm_source_seek_before(&c->merge.sources[k], kv_buf_slice(&c->key));
     kvi_lsm_cursor_settle_back(c);
 }
@@ -5472,6 +5518,7 @@ KVI_PRIVATE void kvi_lsm_cursor_last(kv_iter *i)
     kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
     if (kvi_lsm_cursor_forked(c)) return;
     c->backward = true;
+    c->parked = false;
     for (uint32_t k = 0; k < c->merge.count; k++) kvi_lsm_source_last(&c->merge.sources[k]);
     kvi_lsm_cursor_settle_back(c);
 }
@@ -5483,7 +5530,10 @@ KVI_PRIVATE void kvi_lsm_cursor_next(kv_iter *i)
         c->backward = false;
         kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
         while (c->merge.least && kv_equal(c->merge.least->key, kv_buf_slice(&c->key))) kvi_lsm_merge_next(&c->merge);
-    } else kvi_lsm_cursor_skip(c);
+    } else {
+        if (c->parked) { c->parked = false; kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key)); }
+        if (c->merge.least) kvi_lsm_cursor_skip(c);
+    }
     kvi_lsm_cursor_settle(c);
 }
 KVI_PRIVATE void kvi_lsm_cursor_prev(kv_iter *i)
