@@ -3216,7 +3216,11 @@ KVI_PRIVATE bool kvi_lsm_source_block(kvi_lsm_source *s, uint32_t i)
     if (s->page->flags & KVI_LSM_FIXED_KEYS) longest = s->page->key_fixed;
     else longest = s->page->key_bytes < KV_KEY_SIZE_MAX ? s->page->key_bytes : KV_KEY_SIZE_MAX;
     s->buffer.size = 0;
-    if (kv_buf_reserve(&s->buffer, (size_t)s->page->prefix_size + longest) < 0) { kvi_lsm_source_fail(s, kvi_lsm_no_memory(s->db)); return false; }
+    if (kv_buf_reserve(&s->buffer, (size_t)s->page->prefix_size + longest) < 0) {
+        s->page = NULL;                                     /* the next seek does not find it in place */
+        kvi_lsm_source_fail(s, kvi_lsm_no_memory(s->db));
+        return false;
+    }
     memcpy(s->buffer.data, s->page->prefix, s->page->prefix_size);
     return true;
 }
