@@ -701,6 +701,7 @@ typedef struct kvi_lsm_shard {
     uint32_t        lock;
     uint32_t        bucket_count;
     kvi_lsm_block **buckets;
+    uint32_t       *asked;                  /* bucket_count / 2 hashes of blocks that were missed lately */
     kvi_lsm_block  *hand;
     size_t          used_bytes, limit_bytes, count;
     uint64_t        hits, misses;
@@ -1580,7 +1581,9 @@ KVI_PRIVATE kv_status kvi_lsm_builder_finish(kvi_lsm_page_builder *b, bool with_
    >>cache   blocks in memory, ready to search: sharded, CLOCK, counted
 
    A block is found by (file, offset); files' numbers are never used again, so an entry can be old
-   but never wrong. Whoever holds a reference may look at the block after it was thrown out.
+   but never wrong. Whoever holds a reference may look at the block after it was thrown out. In a full
+   cache a block that cost no unpacking takes the place of another only when it was missed before, not
+   long ago: what is read once leaves the cache as it is, and lies in memory that is still near.
    Invariant C1: a shard holds at most its share of the limit, but for blocks that are being read.  */
 
 KVI_PRIVATE void kvi_lsm_block_release(kv_lsm *db, kvi_lsm_block *b)
@@ -1636,6 +1639,14 @@ KVI_PRIVATE kvi_lsm_block *kvi_lsm_cache_evict(kvi_lsm_shard *shard, size_t byte
     }
     return out;
 }
+/* Was the block with this hash asked for lately? Now it was. */
+KVI_INLINE bool kvi_lsm_cache_asked(kvi_lsm_shard *shard, uint64_t hash)
+{
+    uint32_t *slot = &shard->asked[hash & (shard->bucket_count / 2 - 1)];
+    bool      again = *slot == (uint32_t)(hash >> 28);
+    *slot = (uint32_t)(hash >> 28);
+    return again;
+}
 /* Put a block in; the caller keeps its own reference. */
 KVI_PRIVATE void kvi_lsm_cache_put(kv_lsm *db, kvi_lsm_block *b)
 {
@@ -1648,7 +1659,10 @@ KVI_PRIVATE void kvi_lsm_cache_put(kv_lsm *db, kvi_lsm_block *b)
     kvi_spin_lock(&shard->lock);
     bucket = &shard->buckets[hash & (shard->bucket_count - 1)];
     for (same = *bucket; same; same = same->next) if (same->offset == b->offset && same->file == b->file) break;
-    if (same) { kvi_spin_unlock(&shard->lock); return; }
+    if (same || (shard->used_bytes + b->memory_bytes > shard->limit_bytes && db->options.codec == KV_CODEC_NONE && !kvi_lsm_cache_asked(shard, hash))) {
+        kvi_spin_unlock(&shard->lock);
+        return;
+    }
     out = kvi_lsm_cache_evict(shard, b->memory_bytes);
     if (shard->used_bytes + b->memory_bytes <= shard->limit_bytes) {
         kvi_add_u32(&b->refs, 1);
@@ -1680,6 +1694,7 @@ KVI_PRIVATE void kvi_lsm_cache_close(kv_lsm *db)
             kvi_lsm_block_release(db, b);
         }
         kvi_free(&db->options.allocator, shard->buckets, shard->bucket_count * sizeof *shard->buckets);
+        kvi_free(&db->options.allocator, shard->asked, shard->bucket_count / 2 * sizeof *shard->asked);
     }
     kvi_free(&db->options.allocator, db->shards, KVI_LSM_SHARDS * sizeof *db->shards);
     db->shards = NULL;
@@ -1696,7 +1711,8 @@ KVI_PRIVATE kv_status kvi_lsm_cache_open(kv_lsm *db)
         shard->bucket_count = 16;
         while (shard->bucket_count < wanted && shard->bucket_count < 1u << 20) shard->bucket_count *= 2;
         shard->buckets = (kvi_lsm_block **)kvi_alloc_zero(&db->options.allocator, shard->bucket_count * sizeof *shard->buckets);
-        if (!shard->buckets) { shard->bucket_count = 0; kvi_lsm_cache_close(db); return KV_ERR_NO_MEMORY; }
+        shard->asked = (uint32_t *)kvi_alloc_zero(&db->options.allocator, shard->bucket_count / 2 * sizeof *shard->asked);
+        if (!shard->buckets || !shard->asked) { kvi_lsm_cache_close(db); return KV_ERR_NO_MEMORY; }
     }
     return KV_OK;
 }
