@@ -256,10 +256,11 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_FLATTEN
 #endif
 
-/* Short keys are hashed and compared in 512 bits: see >>hash. */
-#if KVI_X86 >= 3 && !KVI_SMALL
+/* Short keys are hashed and compared in vectors: see >>hash. */
+#if KVI_X86 && !KVI_SMALL
 #define KVI_MEM_LANES          1
-#define KVI_MEM_LANES_MAX      128u         /* bytes */
+#define KVI_MEM_LANES_MIN      (KVI_X86 >= 3 ? 1u : 16u)    /* bytes */
+#define KVI_MEM_LANES_MAX      128u
 #else
 #define KVI_MEM_LANES          0
 #endif
@@ -427,7 +428,7 @@ struct kv_mem {
     void           *now_user;
     uint64_t        seed;
 #if KVI_MEM_LANES
-    size_t          brief;                  /* direct, and lanes: keys of up to so many bytes take the shortest way of all; else 0 */
+    size_t          brief;                  /* direct, and lanes: so many sizes of keys, from KVI_MEM_LANES_MIN on, take the shortest way of all; else 0 */
     bool            lanes;                  /* hashes short keys by kvi_mem_lanes_hash, under these secrets */
     uint64_t        secrets[16];
 #endif
@@ -1020,15 +1021,18 @@ KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, u
    >>hash   keys up to 128 bytes, hashed and compared without a branch
 
    What a get costs is waiting: for its bucket, and for its record. The processor waits for several gets at
-   once as long as it guesses every branch right, and the length of a key is what it cannot guess. So with
-   AVX-512 a short key is two masked loads, whatever its length.
+   once as long as it guesses every branch right, and the length of a key is what it cannot guess. So a short
+   key (on AVX-512 from 1 byte on, on AVX2 and SSE2 from 16) is the same loads, whatever its length.
 
    The hash (kvi_mem_lanes_hash) is NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, 1999) over 32-bit words under random
-   secrets, plus the length, and then mixed: two keys share all 64 bits in at most 2^-32 of all choices of
-   secrets, whoever chose the keys. A map whose seed was given hashes by kv_hash under it instead, so that
-   its table is the same on every machine; so do all maps without AVX-512.                          */
+   secrets, plus the length, and then mixed. What it hashes are the vectors that the key was loaded into: they are
+   as many for every key, and two keys of one length differ in them. So two keys share all 64 bits in at most 2^-32
+   of all choices of secrets, whoever chose the keys. A map whose seed was given hashes by kv_hash under it
+   instead, so that its table is the same on every machine; so do all maps on other processors.
 
-#if KVI_MEM_LANES
+   `make bench-mem` with MACHINE=haswell (AVX2) and MACHINE=x86-64 (SSE2): see README.              */
+
+#if KVI_MEM_LANES && KVI_X86 >= 3
 /* The lowest `count` bits; all of them from 64 on. count <= 128 */
 KVI_INLINE __mmask64 kvi_mem_low_bits(size_t count)
 {
@@ -1079,10 +1083,91 @@ KVI_INLINE uint64_t kvi_mem_lanes_hash(const uint64_t *secrets, const kvi_mem_la
     h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
     return h ^ h >> 32;
 }
+#elif KVI_MEM_LANES
+/* 16 to KVI_MEM_LANES_MAX bytes as 8 blocks of 16, each at its place, or at the end where its place is beyond it;
+   two of them in a vector with AVX2. */
+#if KVI_X86 >= 2
+#define KVI_MEM_BLOCKS 4u
+typedef __m256i kvi_mem_block;
+#else
+#define KVI_MEM_BLOCKS 8u
+typedef __m128i kvi_mem_block;
+#endif
+typedef struct kvi_mem_lanes { kvi_mem_block blocks[KVI_MEM_BLOCKS]; size_t last; } kvi_mem_lanes;   /* last: where the last 16 bytes begin */
+
+KVI_INLINE size_t kvi_mem_block_place(size_t number, size_t last) { return 16 * number < last ? 16 * number : last; }
+#if KVI_X86 >= 2
+KVI_INLINE kvi_mem_block kvi_mem_block_load(const uint8_t *from, size_t i, size_t last)
+{
+    __m128i low = _mm_loadu_si128((const __m128i *)(const void *)(from + kvi_mem_block_place(2 * i, last)));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), _mm_loadu_si128((const __m128i *)(const void *)(from + kvi_mem_block_place(2 * i + 1, last))), 1);
+}
+KVI_INLINE void kvi_mem_block_store(uint8_t *to, size_t i, size_t last, kvi_mem_block b)
+{
+    _mm_storeu_si128((__m128i *)(void *)(to + kvi_mem_block_place(2 * i, last)), _mm256_castsi256_si128(b));
+    _mm_storeu_si128((__m128i *)(void *)(to + kvi_mem_block_place(2 * i + 1, last)), _mm256_extracti128_si256(b, 1));
+}
+KVI_INLINE kvi_mem_block kvi_mem_block_differ(kvi_mem_block all, kvi_mem_block a, kvi_mem_block b) { return _mm256_or_si256(all, _mm256_xor_si256(a, b)); }
+KVI_INLINE bool          kvi_mem_block_zero(kvi_mem_block a) { return _mm256_testz_si256(a, a) != 0; }
+KVI_INLINE kvi_mem_block kvi_mem_block_nh(kvi_mem_block sum, kvi_mem_block b, const uint64_t *secrets)
+{
+    b = _mm256_add_epi32(b, _mm256_loadu_si256((const __m256i *)(const void *)secrets));
+    return _mm256_add_epi64(sum, _mm256_mul_epu32(b, _mm256_srli_epi64(b, 32)));
+}
+KVI_INLINE __m128i kvi_mem_block_fold(kvi_mem_block a) { return _mm_add_epi64(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)); }
+KVI_INLINE kvi_mem_block kvi_mem_block_none(void) { return _mm256_setzero_si256(); }
+#else
+KVI_INLINE kvi_mem_block kvi_mem_block_load(const uint8_t *from, size_t i, size_t last) { return _mm_loadu_si128((const __m128i *)(const void *)(from + kvi_mem_block_place(i, last))); }
+KVI_INLINE void          kvi_mem_block_store(uint8_t *to, size_t i, size_t last, kvi_mem_block b) { _mm_storeu_si128((__m128i *)(void *)(to + kvi_mem_block_place(i, last)), b); }
+KVI_INLINE kvi_mem_block kvi_mem_block_differ(kvi_mem_block all, kvi_mem_block a, kvi_mem_block b) { return _mm_or_si128(all, _mm_xor_si128(a, b)); }
+KVI_INLINE bool          kvi_mem_block_zero(kvi_mem_block a) { return _mm_movemask_epi8(_mm_cmpeq_epi8(a, _mm_setzero_si128())) == 0xFFFF; }
+KVI_INLINE kvi_mem_block kvi_mem_block_nh(kvi_mem_block sum, kvi_mem_block b, const uint64_t *secrets)
+{
+    b = _mm_add_epi32(b, _mm_loadu_si128((const __m128i *)(const void *)secrets));
+    return _mm_add_epi64(sum, _mm_mul_epu32(b, _mm_srli_epi64(b, 32)));
+}
+KVI_INLINE __m128i kvi_mem_block_fold(kvi_mem_block a) { return a; }
+KVI_INLINE kvi_mem_block kvi_mem_block_none(void) { return _mm_setzero_si128(); }
+#endif
+
+KVI_INLINE kvi_mem_lanes kvi_mem_lanes_load(const void *bytes, size_t size)
+{
+    kvi_mem_lanes k;
+    k.last = size - 16;
+    for (size_t i = 0; i < KVI_MEM_BLOCKS; i++) k.blocks[i] = kvi_mem_block_load((const uint8_t *)bytes, i, k.last);
+    return k;
+}
+KVI_INLINE void kvi_mem_lanes_store(uint8_t *to, const kvi_mem_lanes *k)
+{
+    for (size_t i = 0; i < KVI_MEM_BLOCKS; i++) kvi_mem_block_store(to, i, k->last, k->blocks[i]);
+}
+KVI_INLINE bool kvi_mem_lanes_same(const uint8_t *record_key, const kvi_mem_lanes *k)
+{
+    kvi_mem_block differ = kvi_mem_block_none();
+    for (size_t i = 0; i < KVI_MEM_BLOCKS; i++) differ = kvi_mem_block_differ(differ, kvi_mem_block_load(record_key, i, k->last), k->blocks[i]);
+    return kvi_mem_block_zero(differ);
+}
+KVI_INLINE uint64_t kvi_mem_lanes_hash(const uint64_t *secrets, const kvi_mem_lanes *k, size_t size)
+{
+    kvi_mem_block sum = kvi_mem_block_none();
+    __m128i       half;
+    uint64_t      h;
+    for (size_t i = 0; i < KVI_MEM_BLOCKS; i++) sum = kvi_mem_block_nh(sum, k->blocks[i], secrets + i * 16 / KVI_MEM_BLOCKS);
+    half = kvi_mem_block_fold(sum);
+    half = _mm_add_epi64(half, _mm_unpackhi_epi64(half, half));
+    _mm_storel_epi64((__m128i *)(void *)&h, half);
+    h += (uint64_t)size * UINT64_C(0x9E3779B185EBCA87);
+    h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
+    return h ^ h >> 32;
+}
+#endif
+
+#if KVI_MEM_LANES
 KVI_NOINLINE uint64_t kvi_mem_hash_long(const kv_mem *m, kv_slice key) { return kvi_hash(key.data, key.size, m->seed); }
 KVI_PRIVATE void kvi_mem_secrets(kv_mem *m)         /* from now on by lanes, under secrets that follow from the seed */
 {
     m->lanes = true;
+    m->brief = m->direct ? KVI_MEM_LANES_MAX - KVI_MEM_LANES_MIN + 1 : 0;
     for (size_t i = 0; i < sizeof m->secrets / sizeof *m->secrets; i++) m->secrets[i] = kvi_mix64(m->seed + (i + 1) * UINT64_C(0x9E3779B97F4A7C15));
 }
 #else
@@ -1097,10 +1182,17 @@ typedef struct kvi_mem_lanes { uint8_t none; } kvi_mem_lanes;
    Invariant T2: the pointers to one segment are a run of 2^k directory entries, starting at a multiple of 2^k.
                  A segment of less than 64 buckets is the only one of its shard.                     */
 
+#if KVI_MEM_LANES
+/* Can it be hashed, compared and copied without a call? */
+KVI_INLINE bool kvi_mem_in_lanes(size_t size) { return size - KVI_MEM_LANES_MIN <= KVI_MEM_LANES_MAX - KVI_MEM_LANES_MIN; }
+KVI_INLINE bool kvi_mem_brief(const kv_mem *m, size_t size) { return kvi_mem_in_lanes(size) && m->lanes; }
+/* And in a map for one thread? */
+KVI_INLINE bool kvi_mem_briefest(const kv_mem *m, kv_slice key) { return key.size - KVI_MEM_LANES_MIN < m->brief && key.data; }
+#endif
 KVI_INLINE uint64_t kvi_mem_hash(const kv_mem *m, kv_slice key)
 {
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(m->lanes && key.size <= KVI_MEM_LANES_MAX)) {
+    if (KVI_LIKELY(kvi_mem_brief(m, key.size))) {
         kvi_mem_lanes k = kvi_mem_lanes_load(key.data, key.size);
         return kvi_mem_lanes_hash(m->secrets, &k, key.size);
     }
@@ -1109,20 +1201,6 @@ KVI_INLINE uint64_t kvi_mem_hash(const kv_mem *m, kv_slice key)
     return kvi_hash(key.data, key.size, m->seed);
 #endif
 }
-/* Can it be hashed, compared and copied without a call? */
-KVI_INLINE bool kvi_mem_brief(const kv_mem *m, size_t size)
-{
-#if KVI_MEM_LANES
-    return m->lanes && size < KVI_MEM_LANES_MAX;
-#else
-    (void)m; (void)size;
-    return false;
-#endif
-}
-#if KVI_MEM_LANES
-/* And in a map for one thread? */
-KVI_INLINE bool kvi_mem_briefest(const kv_mem *m, kv_slice key) { return key.size - 1 < m->brief && key.data; }
-#endif
 /* The hash that the shard's table goes by; `hash` is that of the map's seed. */
 KVI_INLINE uint64_t kvi_mem_rehash(const kvi_mem_shard *s, kv_slice key, uint64_t hash)
 {
@@ -1144,7 +1222,7 @@ KVI_INLINE bool kvi_mem_same(const void *record_key, const void *key, size_t siz
     return kvi_shared_same(record_key, key, size);
 #else
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(size <= KVI_MEM_LANES_MAX)) {
+    if (KVI_LIKELY(kvi_mem_in_lanes(size))) {
         kvi_mem_lanes k = kvi_mem_lanes_load(key, size);
         return kvi_mem_lanes_same((const uint8_t *)record_key, &k);
     }
@@ -2178,7 +2256,7 @@ KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, 
 KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(key.size <= KVI_MEM_LANES_MAX && m->direct)) {
+    if (KVI_LIKELY(kvi_mem_in_lanes(key.size) && m->direct)) {
         kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
         return kvi_mem_get_direct(m, key, hash, value, &brief);
     }
@@ -3735,19 +3813,14 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     m->now_ms = o.now_ms;
     m->now_user = o.now_user;
     m->seed = o.seed;
-    if (!m->seed) {
-        (void)kvi_random_u64(&m->seed, m);
-#if KVI_MEM_LANES
-        kvi_mem_secrets(m);
-#endif
-    }
+    if (!m->seed) (void)kvi_random_u64(&m->seed, m);
     m->limit = o.memory_limit_bytes && o.memory_limit_bytes < SIZE_MAX ? (size_t)o.memory_limit_bytes : SIZE_MAX;
     m->concurrent = !o.single_thread;
     m->limited = o.memory_limit_bytes != 0;
     m->optimistic = m->concurrent && !m->limited;
     m->direct = !m->concurrent && !m->limited;
 #if KVI_MEM_LANES
-    m->brief = m->direct && m->lanes ? KVI_MEM_LANES_MAX : 0;
+    if (!o.seed) kvi_mem_secrets(m);
 #endif
     m->shard_count = o.shards;
     m->shard_bits = kvi_highest_bit32(o.shards);
@@ -3896,7 +3969,7 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_
         if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_set_long(m, key, value, 0);
     }
-    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size | value.size) && key.data && (value.data || !value.size))) return kvi_mem_set_brief(m, key, value);
+    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size) && value.size <= KVI_MEM_LANES_MAX && key.data && (value.data || !value.size))) return kvi_mem_set_brief(m, key, value);
 #endif
     return kvi_mem_set_far(m, key, value);
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Build one benchmark for this processor:  build.sh tests/bench/bench_X.c[pp] OUTPUT
+# MACHINE=haswell: for what -march=haswell is (AVX2); MACHINE=x86-64: SSE2
 #
 # A benchmark names the peers that it can compare with in its first 40 lines:
 #     bench-pkgs: absl_flat_hash_map tbb        by pkg-config
@@ -27,6 +28,7 @@ for name in $(sed -n '1,40s/.*bench-libs:\([^*]*\).*/\1/p' "$source"); do
     else missing="$missing $name"; fi
 done
 [ -z "$missing" ] || echo "$source: without$missing (make bench-deps installs them)" >&2
-native=$(echo "int x;" | ${CC:-gcc} -march=native -fsyntax-only -xc - 2>/dev/null && echo -march=native)
+machine=${MACHINE:-native}
+native=$(echo "int x;" | ${CC:-gcc} "-march=$machine" -fsyntax-only -xc - 2>/dev/null && echo "-march=$machine")
 rm -f "$output"
 exec $compile $CPPFLAGS -O3 $native -g -Wall -Wextra $flags -o "$output" "$source" $LDFLAGS $libs -Wl,--as-needed -llz4 -lzstd -lpthread -lm

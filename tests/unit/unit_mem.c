@@ -693,10 +693,10 @@ TEST(mem_hash, follows_the_bytes)
 TEST(mem_hash, is_even)
 {
     enum { KEYS = 1 << 16 };
-    static const size_t sizes[4] = { 4, 8, 64, 100 };
+    static const size_t sizes[6] = { 4, 8, 16, 20, 64, 100 };
     kv_mem *m;
     if (!CHECK_OK(kv_mem_open(NULL, &m))) return;
-    for (size_t k = 0; k < 8; k++) {
+    for (size_t k = 0; k < 12; k++) {
         uint32_t tags[256] = { 0 }, homes[64] = { 0 }, tops[64] = { 0 };
         for (uint32_t i = 0; i < KEYS; i++) {
             uint8_t  key[100] = { 0 };
