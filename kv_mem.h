@@ -1032,6 +1032,17 @@ KVI_PRIVATE void kvi_mem_block_free(kv_mem *m, kvi_mem_shard *s, uint32_t ref, u
 
    `make bench-mem` with MACHINE=haswell (AVX2) and MACHINE=x86-64 (SSE2): see README.              */
 
+#if KVI_MEM_LANES
+/* The two halves of NH's sum, and the length, as a hash. */
+KVI_INLINE uint64_t kvi_mem_lanes_mix(__m128i sum, size_t size)
+{
+    uint64_t h;
+    _mm_storel_epi64((__m128i *)(void *)&h, _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum)));
+    h += (uint64_t)size * UINT64_C(0x9E3779B185EBCA87);
+    h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
+    return h ^ h >> 32;
+}
+#endif
 #if KVI_MEM_LANES && KVI_X86 >= 3
 /* The lowest `count` bits; all of them from 64 on. count <= 128 */
 KVI_INLINE __mmask64 kvi_mem_low_bits(size_t count)
@@ -1069,19 +1080,13 @@ KVI_INLINE bool kvi_mem_lanes_same(const uint8_t *record_key, const kvi_mem_lane
 }
 KVI_INLINE uint64_t kvi_mem_lanes_hash(const uint64_t *secrets, const kvi_mem_lanes *k, size_t size)
 {
-    __m512i  a = _mm512_add_epi32(k->a, _mm512_loadu_si512(secrets)), b = _mm512_add_epi32(k->b, _mm512_loadu_si512(secrets + 8));
-    __m256i  half;
-    __m128i  quarter;
-    uint64_t h;
+    __m512i a = _mm512_add_epi32(k->a, _mm512_loadu_si512(secrets)), b = _mm512_add_epi32(k->b, _mm512_loadu_si512(secrets + 8));
+    __m256i half;
     a = _mm512_maskz_mul_epu32(0xFF, a, _mm512_maskz_srli_epi64(0xFF, a, 32));
     b = _mm512_maskz_mul_epu32(0xFF, b, _mm512_maskz_srli_epi64(0xFF, b, 32));
     a = _mm512_add_epi64(a, b);
     half = _mm256_add_epi64(_mm512_maskz_extracti64x4_epi64(0xFF, a, 0), _mm512_maskz_extracti64x4_epi64(0xFF, a, 1));
-    quarter = _mm_add_epi64(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    h = (uint64_t)_mm_cvtsi128_si64(_mm_add_epi64(quarter, _mm_unpackhi_epi64(quarter, quarter)));
-    h += (uint64_t)size * UINT64_C(0x9E3779B185EBCA87);
-    h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
-    return h ^ h >> 32;
+    return kvi_mem_lanes_mix(_mm_add_epi64(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)), size);
 }
 #elif KVI_MEM_LANES
 /* 16 to KVI_MEM_LANES_MAX bytes as 8 blocks of 16, each at its place, or at the end where its place is beyond it;
@@ -1150,15 +1155,8 @@ KVI_INLINE bool kvi_mem_lanes_same(const uint8_t *record_key, const kvi_mem_lane
 KVI_INLINE uint64_t kvi_mem_lanes_hash(const uint64_t *secrets, const kvi_mem_lanes *k, size_t size)
 {
     kvi_mem_block sum = kvi_mem_block_none();
-    __m128i       half;
-    uint64_t      h;
     for (size_t i = 0; i < KVI_MEM_BLOCKS; i++) sum = kvi_mem_block_nh(sum, k->blocks[i], secrets + i * 16 / KVI_MEM_BLOCKS);
-    half = kvi_mem_block_fold(sum);
-    half = _mm_add_epi64(half, _mm_unpackhi_epi64(half, half));
-    _mm_storel_epi64((__m128i *)(void *)&h, half);
-    h += (uint64_t)size * UINT64_C(0x9E3779B185EBCA87);
-    h = (h ^ h >> 37) * UINT64_C(0x165667919E3779F9);
-    return h ^ h >> 32;
+    return kvi_mem_lanes_mix(kvi_mem_block_fold(sum), size);
 }
 #endif
 
