@@ -261,6 +261,9 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_PINS         64u        /* readers and writers at once without crowding */
 #define KVI_ART_RETIRED_MIN  64u        /* blocks that are retired before somebody looks whether they can be freed */
 #define KVI_ART_REPIN        64u        /* leaves that a concurrent scan visits under one pin */
+#define KVI_ART_FINGER       (KVI_SMALL ? 0u : 224u)    /* bytes of the longest key that is remembered for the next to be put behind it; 0: none is */
+#define KVI_ART_FINGER_RUN   8u         /* keys put behind one another before a leaf gets room for many more */
+#define KVI_ART_FINGER_ROOM  256u       /* bytes of that room */
 
 /* ------------------------------------------------------------------------------------------------
    >>structs   references, blocks, the map
@@ -340,6 +343,24 @@ typedef struct kvi_art_pin {
     char     padding[128 - 5 * sizeof(size_t)];
 } kvi_art_pin;
 
+/* Where a writer went: see >>write. */
+typedef struct kvi_art_path {
+    kvi_art_inner *above, *parent;      /* in whom the slots are; NULL: the root's slot */
+    uint32_t      *above_slot, *slot;   /* slot: NULL where the parent has no edge for the key; above_slot: NULL where a hop led to the parent */
+    uint32_t       parent_ref, ref;     /* what they hold */
+    uint32_t       edge;                /* the slot's number; where it is NULL, the last edge before the key, or none */
+    uint32_t       depth;               /* bytes of the key above the edge's tails */
+    uint32_t       matched;             /* bytes of the parent's prefix that match; fewer than all: the way ends here, at depth */
+} kvi_art_path;
+
+/* The last key that was put, if it became the last of its leaf, and the way there. */
+typedef struct kvi_art_finger {
+    kvi_art_path path;
+    size_t       version;               /* of the map, to which all this belongs; 0: to none */
+    uint32_t     size, limit, run;      /* of the key; a byte that is too large for the leaf; keys put behind one another so far */
+    uint8_t      key[KVI_ART_FINGER + 32];
+} kvi_art_finger;
+
 typedef struct kvi_art_result { struct kvi_art_result *next; uintptr_t thread; kv_buf bytes; } kvi_art_result;
 
 enum { KVI_ART_WAS_INNER = 0, KVI_ART_WAS_LEAF = 1, KVI_ART_WAS_VALUE = 2 };
@@ -352,7 +373,7 @@ struct kv_art {
     uint32_t     root;              /* a reference, or 0: empty */
     uint8_t      root_lock;
     bool         concurrent;
-    size_t       version;           /* not concurrent: changes with every write */
+    size_t       version;           /* not concurrent: changes with every write; never 0 */
     size_t       count, key_bytes, value_bytes;     /* modulo; concurrent: what is not in the pins */
     kv_allocator allocator;
     /* memory; concurrent: under memory_lock */
@@ -360,6 +381,7 @@ struct kv_art {
     size_t       memory_bytes;
     kvi_art_pool pools[KVI_ART_POOLS];
     kvi_art_own *own_values;
+    kvi_art_finger finger;          /* not concurrent */
     /* concurrent */
     kvi_art_pin *pins;
     size_t       epoch, crowd;      /* crowd: those inside that found no pin */
@@ -1524,7 +1546,7 @@ KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf 
     if (i < l->count) items[i + 1].lcp = spot->after;
     return kvi_art_new_leaf(a, &r);
 }
-KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
+KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e, uint32_t spare)
 {
 #if !KVI_SMALL
     kvi_art_leaf copy;
@@ -1561,7 +1583,7 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
         l = &copy;
     }
 #endif
-    if (!ref) ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, room);
+    if (!ref) ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, room += spare);
     if (!ref) return 0;
     block = kvi_art_at(a, ref);
     end = block + bytes;
@@ -1662,6 +1684,16 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
     memmove(to, l.tails + offset + rest, rests - offset - rest);
 }
 
+/* Give back what of a leaf's block is behind its `bytes`. */
+KVI_PRIVATE void kvi_art_leaf_trim(kv_art *a, uint32_t ref, size_t bytes)
+{
+    uint8_t *block = kvi_art_at(a, ref);
+    uint32_t granules = kvi_art_leaf_granules(block), wanted = kvi_art_granules(kvi_art_leaf_room(a, bytes));
+    if (wanted >= granules) return;
+    kvi_art_leaf_head(block, block[0], block[1], (size_t)wanted * KVI_ART_GRANULE, block[4], block[5]);
+    kvi_art_shrink(a, ref & ~UINT32_C(1), granules, wanted);
+}
+
 /* ------------------------------------------------------------------------------------------------
    >>find   from the root to a leaf                                                                */
 
@@ -1746,15 +1778,6 @@ KVI_ART_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
    A writer notes where it went: the slot it came to (an edge of `parent`, or the root), and the slot
    above, where the parent itself hangs. Then it locks what it will change, and looks whether the slots
    still hold what it saw; if not, it starts over. All memory is there before anything is changed.   */
-
-typedef struct kvi_art_path {
-    kvi_art_inner *above, *parent;      /* in whom the slots are; NULL: the root's slot */
-    uint32_t      *above_slot, *slot;   /* slot: NULL where the parent has no edge for the key; above_slot: NULL where a hop led to the parent */
-    uint32_t       parent_ref, ref;     /* what they hold */
-    uint32_t       edge;                /* the slot's number; where it is NULL, the last edge before the key, or none */
-    uint32_t       depth;               /* bytes of the key above the edge's tails */
-    uint32_t       matched;             /* bytes of the parent's prefix that match; fewer than all: the way ends here, at depth */
-} kvi_art_path;
 
 KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p, bool hop)
 {
@@ -1987,22 +2010,22 @@ KVI_PRIVATE kv_status kvi_art_put_value(kv_art *a, const kvi_art_stored *v, cons
     return KV_OK;
 }
 
-/* One entry more in a leaf that has room for it. */
-KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art_stored *v, const kvi_art_path *p, const kvi_art_leaf *l, const kvi_art_spot *spot)
+/* One entry more in a leaf that has room for it, and `spare` bytes for others where it gets a new block. */
+KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art_stored *v, kvi_art_path *p, const kvi_art_leaf *l, const kvi_art_spot *spot, uint32_t spare)
 {
     kvi_art_entry e;
-    uint32_t      ref;
+    uint32_t      ref, old = p->ref;
     e.tail = (const uint8_t *)key.data + p->depth;
     e.size = (uint32_t)key.size - p->depth;
     e.value = v->bytes;
     e.code = v->code;
     if (!kvi_art_hold(a, p, false)) return KVI_ART_RETRY;
-    ref = kvi_art_leaf_with(a, p->ref, l, spot, &e);
-    if (ref && ref != p->ref) kvi_store_u32(p->slot, ref);
+    ref = kvi_art_leaf_with(a, old, l, spot, &e, spare);
+    if (ref && ref != old) kvi_store_u32(p->slot, ref);
     kvi_art_let_go(a, p, false);
     if (!ref) return KV_ERR_NO_MEMORY;
-    if (ref == p->ref) return KV_OK;
-    kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
+    p->ref = ref;
+    if (ref != old) kvi_art_retire(a, old, KVI_ART_WAS_LEAF);
     return KV_OK;
 }
 
@@ -2086,6 +2109,60 @@ KVI_PRIVATE bool kvi_art_is_full(const kv_art *a, const kvi_art_path *p, const k
     return l->count > 1 && kvi_art_leaf_granules(kvi_art_at(a, p->ref)) * (size_t)KVI_ART_GRANULE + more > KVI_ART_LEAF_BYTES;
 }
 
+/* ---- the finger ----
+   Keys often come in order, each behind the one before and in the same leaf. A map that is not
+   concurrent remembers the last key that became the last of its leaf, and the way to it, until the
+   next write: a key that shares what is above the leaf with it and is greater, but not so much that it
+   belongs to the edge behind, is put there without a search. */
+
+/* Remember the key, of which `same` bytes are remembered already. */
+KVI_ART_INLINE void kvi_art_finger_key(kv_art *a, kv_slice key, uint32_t same)
+{
+    kvi_art_finger *f = &a->finger;
+    if (KVI_ART_FINGER == 0 || kvi_art_shared(a) || key.size > KVI_ART_FINGER) return;
+    f->size = (uint32_t)key.size;
+    kvi_copy(f->key + same, (const uint8_t *)key.data + same, key.size - same);
+}
+/* It was put at the end of the leaf that p leads to; the map's version is about to be counted up. */
+KVI_ART_INLINE void kvi_art_finger_at(kv_art *a, kv_slice key, const kvi_art_path *p)
+{
+    kvi_art_finger *f = &a->finger;
+    if (KVI_ART_FINGER == 0 || kvi_art_shared(a) || key.size > KVI_ART_FINGER) return;
+    f->path = *p;
+    f->version = a->version + 1;
+    f->limit = p->parent && p->edge + 1 < p->parent->count ? kvi_art_keys(p->parent)[p->edge + 1] : 256u;
+}
+/* Does the key belong behind the one that is remembered, in its leaf? *same: the bytes they have in common. */
+KVI_ART_INLINE bool kvi_art_finger_is(const kvi_art_finger *f, const uint8_t *key, uint32_t size, uint32_t *same)
+{
+    *same = (uint32_t)kvi_common_prefix(f->key, key, size < f->size ? size : f->size);
+    return *same >= f->path.depth && *same < size && (*same == f->size || key[*same] > f->key[*same]) && key[f->path.depth] < f->limit;
+}
+/* Put the key behind the one that is remembered. KVI_ART_RETRY: it does not belong there, or a split is due. */
+KVI_PRIVATE kv_status kvi_art_append(kv_art *a, kv_slice key, const kvi_art_stored *v)
+{
+    kvi_art_finger *f = &a->finger;
+    const uint8_t  *block = kvi_art_at(a, f->path.ref);
+    kvi_art_leaf    l;
+    kvi_art_spot    spot;
+    kv_status       s;
+    if (key.size > KVI_ART_FINGER) return KVI_ART_RETRY;
+    kvi_art_leaf_open(&l, block);
+    if (!kvi_art_finger_is(f, (const uint8_t *)key.data, (uint32_t)key.size, &spot.before)) {
+        if (f->run >= KVI_ART_FINGER_RUN) kvi_art_leaf_trim(a, f->path.ref, (size_t)(l.tails - block) + kvi_art_offset(&l, l.count));
+        return KVI_ART_RETRY;
+    }
+    if (kvi_art_is_full(a, &f->path, &l, key.size - f->path.depth + v->code)) return KVI_ART_RETRY;
+    kvi_art_finger_key(a, key, spot.before);
+    spot.before -= f->path.depth;
+    spot.index = l.count;
+    spot.after = 0;
+    spot.found = false;
+    s = kvi_art_put_in_leaf(a, key, v, &f->path, &l, &spot, ++f->run < KVI_ART_FINGER_RUN ? 0 : KVI_ART_FINGER_ROOM);
+    if (s == KV_OK) f->version++;
+    return s;
+}
+
 /* One attempt at putting an entry in. *old_size: of the value that was there, KV_NONE: there was none.
    *hop: may it begin with a hop? Where the node that leads to must change its shape, it may not. */
 KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_stored *v, bool only_new, size_t *old_size, bool *hop, uint32_t *held)
@@ -2093,6 +2170,7 @@ KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_st
     kvi_art_path p;
     kvi_art_leaf l;
     kvi_art_spot spot;
+    kv_status    s;
     uint32_t     ref;
     kvi_art_follow(a, key, &p, *hop);
     *hop = !p.parent || p.above_slot;
@@ -2112,7 +2190,11 @@ KVI_PRIVATE kv_status kvi_art_put_once(kv_art *a, kv_slice key, const kvi_art_st
     if (spot.found && only_new) return KV_EXISTS;
     if (spot.found) return kvi_art_put_value(a, v, &p, &l, spot.index, old_size);
     if (kvi_art_is_full(a, &p, &l, key.size - p.depth + v->code)) return *hop ? kvi_art_split(a, key, &p, &l, spot.index, held) : KVI_ART_RETRY;
-    return kvi_art_put_in_leaf(a, key, v, &p, &l, &spot);
+    if (spot.index < l.count) return kvi_art_put_in_leaf(a, key, v, &p, &l, &spot, 0);
+    kvi_art_finger_key(a, key, 0);              /* now: it may lie in the leaf that goes */
+    s = kvi_art_put_in_leaf(a, key, v, &p, &l, &spot, 0);
+    if (s == KV_OK) kvi_art_finger_at(a, key, &p);
+    return s;
 }
 
 #define KVI_ART_PROMISE 8u          /* blocks that one attempt retires at most */
@@ -2129,12 +2211,15 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
     pin = kvi_art_enter(a);
     s = kvi_art_store_value(a, value, &v);
     if (s == KV_OK) {
-        do {
+        s = KVI_ART_RETRY;
+        if (KVI_ART_FINGER && a->finger.version == a->version) s = kvi_art_append(a, key, &v); else a->finger.run = 0;
+        if (s != KV_OK) a->finger.version = 0;
+        while (s == KVI_ART_RETRY) {
             s = KV_ERR_NO_MEMORY;
             if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
             s = kvi_art_put_once(a, key, &v, only_new, &old_size, &hop, &held);
             kvi_art_promise_back(a, KVI_ART_PROMISE);
-        } while (s == KVI_ART_RETRY);
+        }
         if (s != KV_OK) kvi_art_drop(a, v.record, KVI_ART_WAS_VALUE);
         kvi_art_drop(a, held, KVI_ART_WAS_LEAF);
     }
@@ -3570,6 +3655,7 @@ KVI_ART_DEFINE kv_status kv_art_open(const kv_art_options *o, kv_art **a)
     map->store.name = "art";
     map->store.caps = KV_CAP_ORDERED | KV_CAP_WRITE;
     map->room_next = 1;
+    map->version = 1;
     map->epoch = 1;
     if (o && o->concurrent) {
         map->pins = (kvi_art_pin *)kvi_alloc_zero(&allocator, KVI_ART_PINS * sizeof *map->pins);
