@@ -243,6 +243,8 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_MERGE_MAX    16u        /* ...with which it has no more than this */
 #define KVI_ART_INLINE_MAX   128u       /* bytes of a value in a leaf */
 #define KVI_ART_RECORD_MAX   32768u     /* bytes of an outside value in a chunk; larger ones have memory of their own */
+#define KVI_ART_COLUMNS_MAX  8u         /* bytes of the tails of a leaf that stores them by columns */
+#define KVI_ART_COLUMNS_LCP  3u         /* bytes in common with a neighbour from which on a new tail there makes it look whether to stay so */
 #define KVI_ART_LCP_MAX      254u       /* what a leaf records of the bytes in common with the key before */
 #define KVI_ART_LEAD_MAX     254u       /* bytes that a leaf takes over from an inner node that disappears */
 #define KVI_ART_GRANULE      16u        /* bytes: blocks are multiples of it */
@@ -285,8 +287,7 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
                  reached; what else must change is done to a copy, which replaces the node.
 
    Leaf:        count | flags | granules 2 | tail size | value size | columns...
-       lcp      1 byte an entry: the bytes its tail has in common with the one before, at most 254;
-                not there where all tails are 1 byte
+       lcp      1 byte an entry: the bytes its tail has in common with the one before, at most 254
        branch   1 byte an entry: the tail's byte behind those
        sizes    bytes of the rest of the tail: 1 each, 2 where a leaf is WIDE, none where all tails have
                 one size (TAIL_FIXED)
@@ -295,6 +296,10 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
        values   one behind the other; of an outside value its record's reference, 4 bytes
        tails    the rests, one behind the other
    Example: tails "in/awk" "in/bash" "lib":  lcp 0 3 0, branch 'i' 'b' 'l', rests "n/awk" "ash" "ib".
+   Where all tails have one size of at most KVI_ART_COLUMNS_MAX, and little in common, a leaf has
+   instead of lcp, branch and tails as many columns as they have bytes: all first bytes, all second
+   bytes... (COLUMNS). A search then compares all tails at once, a column at a time, and never branches
+   on what they are. Example: "awk" "nlx" "odt":  "ano" "wld" "kxt".
    A tail can be empty, that of the key that ends above; it is then the first (FIRST_EMPTY), and has
    a branch byte that means nothing.
    Invariant L1: tails ascend strictly. L2: lcp is exact, or 254 and at least that many are in common.
@@ -308,7 +313,7 @@ typedef struct kvi_art_inner {
     uint16_t count, prefix_size;
 } kvi_art_inner;
 
-enum { KVI_ART_FIRST_EMPTY = 1, KVI_ART_TAIL_FIXED = 2, KVI_ART_WIDE = 4, KVI_ART_VALUE_FIXED = 8 };
+enum { KVI_ART_FIRST_EMPTY = 1, KVI_ART_TAIL_FIXED = 2, KVI_ART_WIDE = 4, KVI_ART_VALUE_FIXED = 8, KVI_ART_COLUMNS = 16 };    /* COLUMNS: also TAIL_FIXED */
 enum { KVI_ART_LEAF_HEAD = 6, KVI_ART_OUTSIDE = 255 };
 enum { KVI_ART_INNER_POOL = 0, KVI_ART_LEAF_POOL = 1, KVI_ART_POOLS = 2 };
 enum { KVI_ART_UNLOCKED = 0, KVI_ART_LOCKED = 1, KVI_ART_REPLACED = 2 };
@@ -1178,11 +1183,16 @@ KVI_ART_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
     l->flags = flags;
     l->tail_size = block[4];
     l->value_size = block[5];
-    l->lcp = l->branch = block + KVI_ART_LEAF_HEAD;
-    if ((flags & KVI_ART_TAIL_FIXED) && l->tail_size == 1) l->lcp = kvi_art_zeros;
-    else l->branch += n;
-    l->sizes = l->branch + n;
-    l->codes = l->sizes + (flags & KVI_ART_TAIL_FIXED ? 0 : flags & KVI_ART_WIDE ? 2 * n : n);
+    if (flags & KVI_ART_COLUMNS) {
+        l->lcp = kvi_art_zeros;
+        l->branch = block + KVI_ART_LEAF_HEAD;
+        l->sizes = l->codes = l->branch + n * l->tail_size;
+    } else {
+        l->lcp = block + KVI_ART_LEAF_HEAD;
+        l->branch = l->lcp + n;
+        l->sizes = l->branch + n;
+        l->codes = l->sizes + (flags & KVI_ART_TAIL_FIXED ? 0 : flags & KVI_ART_WIDE ? 2 * n : n);
+    }
     if (KVI_LIKELY(flags & KVI_ART_VALUE_FIXED)) {
         l->values = l->codes;
         l->tails = l->values + n * kvi_art_code_bytes(l->value_size);
@@ -1191,9 +1201,10 @@ KVI_ART_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
         l->tails = l->values + kvi_art_codes_sum(l->codes, n);
     }
 }
-/* Bytes of entry i's rest: its tail behind the branch byte. Not for an empty first tail. */
+/* Bytes of entry i's rest: its tail behind the branch byte; 0 where it lies in columns. Not for an empty first tail. */
 KVI_ART_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
 {
+    if (l->flags & KVI_ART_COLUMNS) return 0;
     if (l->flags & KVI_ART_TAIL_FIXED) return l->tail_size - 1 - l->lcp[i];
     if (l->flags & KVI_ART_WIDE) return kvi_load_le16(l->sizes + 2 * i);
     return l->sizes[i];
@@ -1201,6 +1212,7 @@ KVI_ART_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
 KVI_ART_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* where it begins in tails */
 {
     uint32_t sum = 0;
+    if (l->flags & KVI_ART_COLUMNS) return 0;
     if (l->flags & KVI_ART_TAIL_FIXED) return i * (l->tail_size - 1) - kvi_art_sum(l->lcp, i);
     if (!(l->flags & KVI_ART_WIDE)) return kvi_art_sum(l->sizes, i);
     for (uint32_t k = 0; k < i; k++) sum += kvi_load_le16(l->sizes + 2 * k);
@@ -1209,6 +1221,7 @@ KVI_ART_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* w
 KVI_ART_INLINE uint32_t kvi_art_tail_size(const kvi_art_leaf *l, uint32_t i)
 {
     if (i == 0 && (l->flags & KVI_ART_FIRST_EMPTY)) return 0;
+    if (l->flags & KVI_ART_COLUMNS) return l->tail_size;
     return l->lcp[i] + 1u + kvi_art_rest(l, i);
 }
 /* Entry i's value as it lies in the leaf: *code bytes, or a reference. */
@@ -1243,6 +1256,10 @@ KVI_ART_INLINE kv_slice kvi_art_value(const kv_art *a, const uint8_t *stored, ui
 KVI_PRIVATE uint32_t kvi_art_spell(const kvi_art_leaf *l, uint32_t i, uint32_t from, uint8_t *out)
 {
     uint32_t size = kvi_art_tail_size(l, i), end = size;
+    if (l->flags & KVI_ART_COLUMNS) {
+        for (uint32_t at = from; at < size; at++) out[at] = l->branch[at * l->count + i];
+        return size;
+    }
     while (end > from) {
         uint32_t       lcp = l->lcp[i];
         const uint8_t *rest = l->tails + kvi_art_offset(l, i);
@@ -1264,6 +1281,34 @@ typedef struct kvi_art_spot {       /* where a tail is in a leaf, or would be */
     uint32_t before, after;         /* bytes in common with the entries before and at index; not where found */
 } kvi_art_spot;
 
+/* Where the tail of `size` bytes at q is in a leaf of columns; KVI_ART_LEAF_MAX: nowhere. */
+KVI_ART_INLINE uint32_t kvi_art_columns_get(const kvi_art_leaf *l, const uint8_t *q, uint32_t size)
+{
+    uint32_t       equal = kvi_art_below(l->count);
+    const uint8_t *column = l->branch;
+    if (size != l->tail_size) return KVI_ART_LEAF_MAX;
+    for (uint32_t at = 0; at < size; at++, column += l->count) equal &= kvi_art_eq(column, l->count, q[at]);
+    return equal ? kvi_lowest_bit32(equal) : KVI_ART_LEAF_MAX;
+}
+/* The same, or where it would be. equal[i]: the entries that begin with i + 1 bytes of q. */
+KVI_PRIVATE void kvi_art_columns_find(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
+{
+    uint32_t       equal[KVI_ART_COLUMNS_MAX], same = kvi_art_below(l->count), less = 0, both = size < l->tail_size ? size : l->tail_size;
+    const uint8_t *column = l->branch;
+    for (uint32_t at = 0; at < both; at++, column += l->count) {
+        less |= same & kvi_art_lt(column, l->count, q[at]);
+        same &= kvi_art_eq(column, l->count, q[at]);
+        equal[at] = same;
+    }
+    if (size > both) less |= same;              /* tails that q goes on from */
+    spot->found = same && size == l->tail_size;
+    spot->index = less == UINT32_MAX ? 32 : kvi_lowest_bit32(~less);
+    spot->before = spot->after = 0;
+    for (uint32_t at = 0; at < both; at++) {
+        if (spot->index) spot->before += equal[at] >> (spot->index - 1) & 1;
+        if (spot->index < l->count) spot->after += equal[at] >> spot->index & 1;
+    }
+}
 /* Look for the tail of `size` bytes at q. Suppose it has `same` bytes in common with the entry looked
    at last (none yet: 0), which is smaller. Of the entries behind that one, those with lcp > same are
    smaller too, the first with lcp < same is greater, and those with lcp == same differ from q or go on
@@ -1272,6 +1317,7 @@ typedef struct kvi_art_spot {       /* where a tail is in a leaf, or would be */
 KVI_ART_INLINE void kvi_art_leaf_find(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
 {
     uint32_t live = kvi_art_below(l->count), same = 0;
+    if (l->flags & KVI_ART_COLUMNS) { kvi_art_columns_find(l, q, size, spot); return; }
     spot->found = false;
     if (l->flags & KVI_ART_FIRST_EMPTY) {
         if (!size) { spot->index = 0; spot->found = true; return; }
@@ -1308,7 +1354,8 @@ KVI_ART_INLINE void kvi_art_leaf_find(const kvi_art_leaf *l, const uint8_t *q, u
    those, and writes a leaf of a run of them (kvi_art_plan, kvi_art_emit).                          */
 
 typedef struct kvi_art_item {
-    const uint8_t *rest;            /* the tail behind byte `base` */
+    const uint8_t *rest;            /* the tail behind byte `base`, each byte `stride` behind the one before */
+    uint32_t       stride;
     const uint8_t *value;           /* as in the leaf */
     uint32_t       base, size, lcp; /* of the tail, bytes before `base` stand in items before; lcp: exact, with the item before */
     uint32_t       code;
@@ -1331,13 +1378,14 @@ typedef struct kvi_art_run {
     size_t         bytes;
 } kvi_art_run;
 
-KVI_ART_INLINE uint8_t kvi_art_item_byte(const kvi_art_item *t, uint32_t at) { return at == t->base ? t->head : t->rest[at - t->base - 1]; }
+KVI_ART_INLINE uint8_t kvi_art_item_byte(const kvi_art_item *t, uint32_t at) { return at == t->base ? t->head : t->rest[(at - t->base - 1) * t->stride]; }
 /* Bytes from..to-1 of the tail, of which none is before its base. */
 KVI_PRIVATE void kvi_art_item_bytes(const kvi_art_item *t, uint32_t from, uint32_t to, uint8_t *out)
 {
     if (from >= to) return;
     if (from == t->base) { *out++ = t->head; from++; }
-    kvi_copy(out, t->rest + (from - t->base - 1), to - from);
+    if (t->stride == 1) kvi_copy(out, t->rest + (from - t->base - 1), to - from);
+    else while (from < to) *out++ = kvi_art_item_byte(t, from++);
 }
 
 /* Take a leaf apart. */
@@ -1352,10 +1400,16 @@ KVI_PRIVATE uint32_t kvi_art_items_of(const kvi_art_leaf *l, kvi_art_item *items
         t->size = empty ? 0 : t->lcp + 1 + rest_size;
         t->head = l->branch[i];
         t->rest = rest;
+        t->stride = 1;
         t->code = l->flags & KVI_ART_VALUE_FIXED ? l->value_size : l->codes[i];
         t->value = value;
         t->gone = false;
-        if (t->lcp == at && before->size > at && kvi_art_item_byte(before, at) == t->head) {    /* more in common than recorded */
+        if (l->flags & KVI_ART_COLUMNS) {
+            t->size = l->tail_size;
+            t->rest = t->size > 1 ? l->branch + l->count + i : rest;
+            t->stride = l->count;
+            while (i && kvi_art_item_byte(before, t->lcp) == kvi_art_item_byte(t, t->lcp)) t->lcp++;
+        } else if (t->lcp == at && before->size > at && kvi_art_item_byte(before, at) == t->head) {    /* more in common than recorded */
             uint32_t both = before->size < t->size ? before->size : t->size;
             at++;
             t->lcp = at + (uint32_t)kvi_common_prefix(before->rest + (at - before->base - 1), rest, both - at);
@@ -1397,10 +1451,13 @@ KVI_PRIVATE void kvi_art_plan(kvi_art_run *r)
     if (tail_size == 0 || tail_size > 255) tails_fixed = false;
     if (tails_fixed) r->flags |= KVI_ART_TAIL_FIXED;
     else if (wide) r->flags |= KVI_ART_WIDE;
+    if (tails_fixed && tail_size <= KVI_ART_COLUMNS_MAX && r->count * (tail_size - 1) * 8 <= (r->count + rests) * 9) r->flags |= KVI_ART_COLUMNS;
     if (values_fixed) r->flags |= KVI_ART_VALUE_FIXED;
     r->tail_size = tails_fixed ? tail_size : 0;
     r->value_size = values_fixed ? code : 0;
-    r->bytes = KVI_ART_LEAF_HEAD + r->count * (size_t)((r->tail_size != 1) + 1 + (tails_fixed ? 0 : wide ? 2 : 1) + !values_fixed) + r->values + rests;
+    r->bytes = KVI_ART_LEAF_HEAD + r->count * (size_t)!values_fixed + r->values;
+    if (r->flags & KVI_ART_COLUMNS) r->bytes += r->count * (size_t)tail_size;
+    else r->bytes += r->count * (size_t)(2 + (tails_fixed ? 0 : wide ? 2 : 1)) + rests;
 }
 
 /* Do the bytes at p lie in the leaf? A caller may use a value that he got as a key. */
@@ -1427,32 +1484,41 @@ KVI_PRIVATE void kvi_art_leaf_head(uint8_t *block, uint32_t count, uint32_t flag
 /* Write a planned run to `block`, of `room` bytes. */
 KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
 {
-    uint8_t  spelled[KVI_ART_SPELLED];                      /* the tail of the item before, as far as it is relied on */
-    uint8_t *lcp = block + KVI_ART_LEAF_HEAD, *branch = lcp + (r->tail_size == 1 ? 0 : r->count), *sizes = branch + r->count;
-    uint8_t *codes = sizes + (r->flags & KVI_ART_TAIL_FIXED ? 0 : r->flags & KVI_ART_WIDE ? 2 * r->count : r->count);
-    uint8_t *values = codes + (r->flags & KVI_ART_VALUE_FIXED ? 0 : r->count), *out = values + r->values;
-    uint32_t common = 0, written = 0;
+    uint8_t      spelled[KVI_ART_SPELLED];                  /* the tail of the item before, as far as it is relied on */
+    uint8_t     *sizes, *codes, *values, *out;              /* where the next entry's go */
+    kvi_art_leaf l;
+    uint32_t     common = 0, written = 0;
     kvi_art_leaf_head(block, r->count, r->flags, room, r->tail_size, r->value_size);
+    kvi_art_leaf_open(&l, block);
+    sizes = (uint8_t *)(uintptr_t)l.sizes;
+    codes = (uint8_t *)(uintptr_t)l.codes;
+    values = codes + (r->flags & KVI_ART_VALUE_FIXED ? 0 : r->count);
+    out = values + r->values;
     kvi_copy(spelled, r->lead, r->lead_size);
     for (uint32_t i = 0; i < r->end; i++) {
         const kvi_art_item *t = &r->items[i];
-        uint32_t            relied = t->size < KVI_ART_SPELLED ? t->size : KVI_ART_SPELLED, start, rest = 0;
+        uint32_t            relied = t->size < KVI_ART_SPELLED ? t->size : KVI_ART_SPELLED;
         common = kvi_art_common(common, t);
         if (i >= r->first && !t->gone) {
-            start = written ? kvi_art_clamp(common - r->cut) : 0;
-            if (r->tail_size != 1) *lcp++ = (uint8_t)start;
-            start += r->cut;
-            *branch = 0;
-            if (t->size > start) {
-                *branch = start < t->base ? spelled[start] : kvi_art_item_byte(t, start);
-                rest = t->size - ++start;
-                if (start < t->base) kvi_copy(out, spelled + start, t->base - start);
-                kvi_art_item_bytes(t, start < t->base ? t->base : start, t->size, out + (start < t->base ? t->base - start : 0));
+            if (r->flags & KVI_ART_COLUMNS) {
+                uint8_t *byte = block + KVI_ART_LEAF_HEAD + written;
+                for (uint32_t at = r->cut; at < t->size; at++, byte += r->count) *byte = at < t->base ? spelled[at] : kvi_art_item_byte(t, at);
+            } else {
+                uint32_t start = written ? kvi_art_clamp(common - r->cut) : 0, rest = 0;
+                uint8_t *lcp = block + KVI_ART_LEAF_HEAD + written, *branch = lcp + r->count;
+                *lcp = (uint8_t)start;
+                start += r->cut;
+                *branch = 0;
+                if (t->size > start) {
+                    *branch = start < t->base ? spelled[start] : kvi_art_item_byte(t, start);
+                    rest = t->size - ++start;
+                    if (start < t->base) kvi_copy(out, spelled + start, t->base - start);
+                    kvi_art_item_bytes(t, start < t->base ? t->base : start, t->size, out + (start < t->base ? t->base - start : 0));
+                }
+                out += rest;
+                if (r->flags & KVI_ART_WIDE) { kvi_store_le16(sizes, (uint16_t)rest); sizes += 2; }
+                else if (!(r->flags & KVI_ART_TAIL_FIXED)) *sizes++ = (uint8_t)rest;
             }
-            branch++;
-            out += rest;
-            if (r->flags & KVI_ART_WIDE) { kvi_store_le16(sizes, (uint16_t)rest); sizes += 2; }
-            else if (!(r->flags & KVI_ART_TAIL_FIXED)) *sizes++ = (uint8_t)rest;
             if (!(r->flags & KVI_ART_VALUE_FIXED)) *codes++ = (uint8_t)t->code;
             kvi_copy(values, t->value, kvi_art_code_bytes(t->code));
             values += kvi_art_code_bytes(t->code);
@@ -1489,6 +1555,7 @@ KVI_PRIVATE void kvi_art_item_set(kvi_art_item *t, const uint8_t *tail, uint32_t
     t->base = 0;
     t->head = size ? tail[0] : 0;
     t->rest = size ? tail + 1 : tail;
+    t->stride = 1;
     t->size = size;
     t->lcp = lcp;
     t->value = value;
@@ -1521,14 +1588,11 @@ KVI_ART_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column,
     return out + count + 1;
 }
 
-/* A leaf like l (the block `from`), with the entry e at its spot. 0: no memory. The same form must do for
-   it, which it does nearly always; else the leaf is taken apart. Where the block has the room and nobody
-   else can be reading it, it is the same block, written from a copy: that is in the cache, a new one is not. */
 /* The leaf l, copied from one block to another. */
 KVI_ART_INLINE void kvi_art_leaf_move(kvi_art_leaf *to, const kvi_art_leaf *l, const uint8_t *block, const uint8_t *old)
 {
     *to = *l;
-    if (l->lcp != kvi_art_zeros) to->lcp = block + (l->lcp - old);
+    if (!(l->flags & KVI_ART_COLUMNS)) to->lcp = block + (l->lcp - old);
     to->branch = block + (l->branch - old);
     to->sizes = block + (l->sizes - old);
     to->codes = block + (l->codes - old);
@@ -1546,6 +1610,37 @@ KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf 
     if (i < l->count) items[i + 1].lcp = spot->after;
     return kvi_art_new_leaf(a, &r);
 }
+/* Lengths in common, branching bytes and sizes of l with e, whose lcp and rest are given, as entry i; the
+   entry behind it now takes `taken` bytes from it. Returns the end. */
+KVI_ART_INLINE uint8_t *kvi_art_coded_with(uint8_t *to, const kvi_art_leaf *l, uint32_t i, const kvi_art_entry *e, uint32_t lcp, uint32_t rest, uint32_t taken, const uint8_t *end)
+{
+    uint32_t n = l->count;
+    uint8_t *column = to;
+    to = kvi_art_column_with(column, l->lcp, n, i, end);
+    column[i] = (uint8_t)lcp;
+    if (i < n) column[i + 1] = (uint8_t)(column[i + 1] + taken);
+    column = to;
+    to = kvi_art_column_with(column, l->branch, n, i, end);
+    column[i] = e->tail[lcp];
+    if (taken) column[i + 1] = l->tails[kvi_art_offset(l, i) + taken - 1];
+    column = to;
+    if (l->flags & KVI_ART_WIDE) {
+        memcpy(column, l->sizes, 2 * i);
+        memcpy(column + 2 * i + 2, l->sizes + 2 * i, 2 * (n - i));
+        to = column + 2 * n + 2;
+        kvi_store_le16(column + 2 * i, (uint16_t)rest);
+        if (i < n) kvi_store_le16(column + 2 * i + 2, (uint16_t)(kvi_load_le16(column + 2 * i + 2) - taken));
+    } else if (!(l->flags & KVI_ART_TAIL_FIXED)) {
+        to = kvi_art_column_with(column, l->sizes, n, i, end);
+        column[i] = (uint8_t)rest;
+        if (i < n) column[i + 1] = (uint8_t)(column[i + 1] - taken);
+    }
+    return to;
+}
+/* A leaf like l (the block `from`), with the entry e at its spot. 0: no memory. The same form must do for
+   it, which it does nearly always; else the leaf is taken apart. Where the block has the room and nobody
+   else can be reading it, it is the same block, written from a copy: that is in the cache, a new one is not; a new
+   one has `spare` bytes more than it needs. */
 KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e, uint32_t spare)
 {
 #if !KVI_SMALL
@@ -1554,21 +1649,21 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
     size_t       old_size;
 #endif
     uint32_t i = spot->index, n = l->count, flags = l->flags, lcp = i ? kvi_art_clamp(spot->before) : 0, rest = e->size - lcp - 1;
-    uint32_t taken = 0, offset, old_rests, value_offset, value_bytes = kvi_art_code_bytes(e->code), ref, tails = kvi_art_offset(l, n);
+    uint32_t taken = 0, offset, rests, value_offset, value_bytes = kvi_art_code_bytes(e->code), ref;
     size_t   bytes, room, values = (size_t)(l->tails - l->values);
-    uint8_t *block, *to, *sizes;
+    uint8_t *block, *to, *column;
     const uint8_t *end;
     if (!e->size || (rest > 255 && !(flags & KVI_ART_WIDE)) || ((flags & KVI_ART_TAIL_FIXED) && e->size != l->tail_size)
-        || ((flags & KVI_ART_VALUE_FIXED) && e->code != l->value_size) || (flags & KVI_ART_FIRST_EMPTY && n == 1))
+        || ((flags & KVI_ART_VALUE_FIXED) && e->code != l->value_size) || (flags & KVI_ART_FIRST_EMPTY && n == 1)
+        || ((flags & KVI_ART_COLUMNS) && (spot->before >= KVI_ART_COLUMNS_LCP || spot->after >= KVI_ART_COLUMNS_LCP)))
         return kvi_art_leaf_with_other_form(a, l, spot, e);
-    if (flags & KVI_ART_FIRST_EMPTY) tails = kvi_art_offset(l, n);
-    offset = i < n ? kvi_art_offset(l, i) : tails;
-    if (i < n) taken = kvi_art_clamp(spot->after) - l->lcp[i];          /* bytes that the entry behind now has in common with e */
-    old_rests = tails;
+    rests = kvi_art_offset(l, n);
+    offset = i < n ? kvi_art_offset(l, i) : rests;
+    if (flags & KVI_ART_COLUMNS) rest = 0;
+    else if (i < n) taken = kvi_art_clamp(spot->after) - l->lcp[i];     /* bytes that the entry behind now has in common with e */
     value_offset = flags & KVI_ART_VALUE_FIXED ? i * value_bytes : kvi_art_codes_sum(l->codes, i);
-    bytes = (size_t)(l->values - l->lcp);
-    if (l->lcp == kvi_art_zeros) bytes = (size_t)(l->values - l->branch);
-    bytes = KVI_ART_LEAF_HEAD + bytes + bytes / n + values + value_bytes + old_rests + rest - taken;
+    bytes = (size_t)(l->values - (flags & KVI_ART_COLUMNS ? l->branch : l->lcp));
+    bytes = KVI_ART_LEAF_HEAD + bytes + bytes / n + values + value_bytes + rests + rest - taken;
     ref = 0;
     room = kvi_art_leaf_room(a, bytes);
     block = kvi_art_at(a, from);
@@ -1589,39 +1684,25 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
     end = block + bytes;
     kvi_art_leaf_head(block, n + 1, flags, room, l->tail_size, l->value_size);
     to = block + KVI_ART_LEAF_HEAD;
-    if (l->lcp != kvi_art_zeros) {
-        uint8_t *column = to;
-        to = kvi_art_column_with(column, l->lcp, n, i, end);
-        column[i] = (uint8_t)lcp;
-        if (i < n) column[i + 1] = (uint8_t)(column[i + 1] + taken);
-    }
-    sizes = kvi_art_column_with(to, l->branch, n, i, end);
-    to[i] = e->tail[lcp];
-    if (taken) to[i + 1] = l->tails[offset + taken - 1];
-    to = sizes;
-    if (flags & KVI_ART_WIDE) {
-        memcpy(sizes, l->sizes, 2 * i);
-        memcpy(sizes + 2 * i + 2, l->sizes + 2 * i, 2 * (n - i));
-        to = sizes + 2 * n + 2;
-        kvi_store_le16(sizes + 2 * i, (uint16_t)rest);
-        if (i < n) kvi_store_le16(sizes + 2 * i + 2, (uint16_t)(kvi_load_le16(sizes + 2 * i + 2) - taken));
-    } else if (!(flags & KVI_ART_TAIL_FIXED)) {
-        to = kvi_art_column_with(sizes, l->sizes, n, i, end);
-        sizes[i] = (uint8_t)rest;
-        if (i < n) sizes[i + 1] = (uint8_t)(sizes[i + 1] - taken);
-    }
+    if (flags & KVI_ART_COLUMNS) {
+        for (uint32_t at = 0; at < e->size; at++) {
+            column = to;
+            to = kvi_art_column_with(column, l->branch + at * n, n, i, end);
+            column[i] = e->tail[at];
+        }
+    } else to = kvi_art_coded_with(to, l, i, e, lcp, rest, taken, end);
     if (!(flags & KVI_ART_VALUE_FIXED)) {
-        uint8_t *codes = to;
-        to = kvi_art_column_with(codes, l->codes, n, i, end);
-        codes[i] = (uint8_t)e->code;
+        column = to;
+        to = kvi_art_column_with(column, l->codes, n, i, end);
+        column[i] = (uint8_t)e->code;
     }
     memcpy(to, l->values, value_offset);
     kvi_copy(to + value_offset, e->value, value_bytes);
     memcpy(to + value_offset + value_bytes, l->values + value_offset, values - value_offset);
     to += values + value_bytes;
     memcpy(to, l->tails, offset);
-    kvi_copy(to + offset, e->tail + lcp + 1, rest);
-    memcpy(to + offset + rest, l->tails + offset + taken, old_rests - offset - taken);
+    if (rest) memcpy(to + offset, e->tail + lcp + 1, rest);
+    memcpy(to + offset + rest, l->tails + offset + taken, rests - offset - taken);
     return ref | 1;
 }
 
@@ -1633,7 +1714,7 @@ KVI_PRIVATE size_t kvi_art_without_bytes(const kvi_art_leaf *l, uint32_t i, uint
 {
     bool     empty = i == 0 && (l->flags & KVI_ART_FIRST_EMPTY);
     uint32_t n = l->count, rest = empty ? 0 : kvi_art_rest(l, i), code;
-    size_t   columns = (size_t)(l->values - (l->lcp == kvi_art_zeros ? l->branch : l->lcp));
+    size_t   columns = (size_t)(l->values - (l->flags & KVI_ART_COLUMNS ? l->branch : l->lcp));
     *given = i + 1 < n && l->lcp[i + 1] > l->lcp[i] ? (uint32_t)(l->lcp[i + 1] - l->lcp[i]) : 0;
     if (*given && !(l->flags & (KVI_ART_WIDE | KVI_ART_TAIL_FIXED)) && kvi_art_rest(l, i + 1) + *given > 255) return 0;
     (void)kvi_art_leaf_value(l, i, &code);
@@ -1657,7 +1738,9 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
     uint32_t value_offset = (uint32_t)(kvi_art_leaf_value(&l, i, &code) - l.values), value_bytes = (uint32_t)(l.tails - l.values);
     uint8_t  branch = l.branch[i], branch_behind = i + 1 < n ? l.branch[i + 1] : 0, *to = block + KVI_ART_LEAF_HEAD, *column;
     kvi_art_leaf_head(block, n - 1, l.flags & ~(empty ? (uint32_t)KVI_ART_FIRST_EMPTY : 0u), room, l.tail_size, l.value_size);
-    if (l.lcp != kvi_art_zeros) {
+    if (l.flags & KVI_ART_COLUMNS)
+        for (uint32_t at = 1; at < l.tail_size; at++, l.branch += n) to = kvi_art_column_without(to, l.branch, n, i, 1);
+    else {
         column = to;
         to = kvi_art_column_without(column, l.lcp, n, i, 1);
         if (given) column[i] = (uint8_t)(column[i] - given);
@@ -1757,8 +1840,13 @@ KVI_ART_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_sl
     const uint8_t *stored;
     uint32_t       code;
     kvi_art_leaf_open(&l, block);
-    kvi_art_leaf_find(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth, &spot);
-    if (!spot.found) return false;
+    if (l.flags & KVI_ART_COLUMNS) {
+        spot.index = kvi_art_columns_get(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth);
+        if (spot.index == KVI_ART_LEAF_MAX) return false;
+    } else {
+        kvi_art_leaf_find(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth, &spot);
+        if (!spot.found) return false;
+    }
     stored = kvi_art_leaf_value(&l, spot.index, &code);
     *value = kvi_art_value(a, stored, code);
     return true;
@@ -2753,6 +2841,7 @@ KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *
         if (i || !(l->flags & KVI_ART_FIRST_EMPTY)) rest += kvi_art_rest(l, i);
         w->index = ++i;
         if (!(l->flags & KVI_ART_VALUE_FIXED)) code = l->codes[i];
+        if (l->flags & KVI_ART_COLUMNS) { kvi_art_walk_spell(w); continue; }
         tail[l->lcp[i]] = l->branch[i];
         kvi_art_copy_over(tail + l->lcp[i] + 1, rest, kvi_art_rest(l, i));
         w->size = w->depth + l->lcp[i] + 1u + kvi_art_rest(l, i);
