@@ -1599,6 +1599,65 @@ KVI_ART_INLINE void kvi_art_leaf_move(kvi_art_leaf *to, const kvi_art_leaf *l, c
     to->values = block + (l->values - old);
     to->tails = block + (l->tails - old);
 }
+/* Copy a column of up to 32 bytes, which may overlap, and no byte more. */
+KVI_ART_INLINE void kvi_art_column_move(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+#if !KVI_TSAN && KVI_X86 >= 1
+    if (KVI_LIKELY(size >= 16)) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from), b = _mm_loadu_si128((const __m128i *)(const void *)(from + size - 16));
+        _mm_storeu_si128((__m128i *)(void *)to, a);
+        _mm_storeu_si128((__m128i *)(void *)(to + size - 16), b);
+        return;
+    }
+#endif
+    if (size >= 8) {
+        uint64_t a = kvi_load_le64(from), b = kvi_load_le64(from + size - 8);
+        kvi_store_le64(to, a);
+        kvi_store_le64(to + size - 8, b);
+    } else while (size--) to[size] = from[size];        /* it only ever moves up */
+}
+/* Add e as the last entry to a leaf, in its block: everything moves up, the last part first. */
+KVI_PRIVATE void kvi_art_leaf_append(uint8_t *block, const kvi_art_leaf *leaf, const kvi_art_entry *e, uint32_t lcp, uint32_t rests, uint32_t rest)
+{
+    kvi_art_leaf l;
+    uint32_t     n = leaf->count, flags = leaf->flags, value_bytes = kvi_art_code_bytes(e->code), values = (uint32_t)(leaf->tails - leaf->values), up;
+    uint8_t     *column;
+    l = *leaf;
+    up = (uint32_t)(l.values - (flags & KVI_ART_COLUMNS ? l.branch : l.lcp)) / n;           /* bytes of an entry's columns */
+    column = (uint8_t *)(uintptr_t)l.tails + up + value_bytes;
+    if (rests) memmove(column, l.tails, rests);
+    if (rest) memcpy(column + rests, e->tail + lcp + 1, rest);
+    column = (uint8_t *)(uintptr_t)l.values + up;
+    memmove(column, l.values, values);
+    kvi_copy(column + values, e->value, value_bytes);
+    if (!(flags & KVI_ART_VALUE_FIXED)) {
+        column = (uint8_t *)(uintptr_t)l.codes + --up;
+        kvi_art_column_move(column, l.codes, n);
+        column[n] = (uint8_t)e->code;
+    }
+    if (flags & KVI_ART_COLUMNS) {
+        while (up-- > 0) {
+            column = (uint8_t *)(uintptr_t)l.branch + up * (n + 1);
+            kvi_art_column_move(column, l.branch + up * n, n);
+            column[n] = e->tail[up];
+        }
+    } else {
+        if (flags & KVI_ART_WIDE) {
+            column = (uint8_t *)(uintptr_t)l.sizes + 2;
+            memmove(column, l.sizes, 2 * n);
+            kvi_store_le16(column + 2 * n, (uint16_t)rest);
+        } else if (!(flags & KVI_ART_TAIL_FIXED)) {
+            column = (uint8_t *)(uintptr_t)l.sizes + 2;
+            kvi_art_column_move(column, l.sizes, n);
+            column[n] = (uint8_t)rest;
+        }
+        column = (uint8_t *)(uintptr_t)l.branch + 1;
+        kvi_art_column_move(column, l.branch, n);
+        column[n] = e->tail[lcp];
+        ((uint8_t *)(uintptr_t)l.lcp)[n] = (uint8_t)lcp;
+    }
+    block[0] = (uint8_t)(n + 1);
+}
 KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
 {
     kvi_art_item items[KVI_ART_ITEMS];
@@ -1671,6 +1730,7 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
     old_size = kvi_art_leaf_granules(block) * (size_t)KVI_ART_GRANULE;
     if (!kvi_art_shared(a) && bytes <= old_size && old_size <= KVI_ART_LEAF_BYTES
         && !kvi_art_is_in_leaf(block, e->tail)) {
+        if (i == n) { kvi_art_leaf_append(block, l, e, lcp, rests, rest); return from; }
         ref = from & ~UINT32_C(1);
         room = old_size;
         memcpy(copied, block, old_size + 32);
@@ -2126,38 +2186,109 @@ KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art
    so that keys that come in order leave full leaves behind. The old leaf is given back, or `held` for
    later, where the key itself lies in it.                                                          */
 
-KVI_PRIVATE uint32_t kvi_art_boundary(const kvi_art_item *items, uint32_t count, uint32_t wanted, uint32_t *common)
+typedef struct kvi_art_halves {
+    uint32_t left, right, common;   /* the leaves, and what they lost at their beginning; right is 0: no memory */
+    uint8_t  right_key;             /* the first byte of the right one that is greater than all of the left one's there */
+} kvi_art_halves;
+
+/* Where to part, if that is done best near `index`. */
+KVI_ART_INLINE uint32_t kvi_art_part_at(uint32_t count, uint32_t index) { return index == count ? count : index == 0 ? 1 : count / 2; }
+
+KVI_NOINLINE void kvi_art_halve(kv_art *a, const kvi_art_leaf *l, uint32_t index, kvi_art_halves *h)
 {
-    uint32_t best = 1;
+    kvi_art_item items[KVI_ART_ITEMS];
+    uint32_t     count = kvi_art_items_of(l, items), wanted = kvi_art_part_at(count, index), best = 1;
+    kvi_art_run  r;
     for (uint32_t i = 2; i < count; i++) {
         uint32_t distance = i > wanted ? i - wanted : wanted - i, best_distance = best > wanted ? best - wanted : wanted - best;
         if (items[i].lcp < items[best].lcp || (items[i].lcp == items[best].lcp && distance < best_distance)) best = i;
     }
-    *common = items[best].lcp;
-    return best;
+    h->common = items[best].lcp;
+    h->right_key = kvi_art_item_byte(&items[best], h->common);
+    r = kvi_art_run_of(items, 0, best, h->common);
+    h->left = kvi_art_new_leaf(a, &r);
+    r = kvi_art_run_of(items, best, count, h->common);
+    h->right = h->left ? kvi_art_new_leaf(a, &r) : 0;
 }
+
+#if !KVI_SMALL
+/* Bit i: a column's bytes i and i - 1 are equal. Bit 0 means nothing. */
+KVI_ART_INLINE uint32_t kvi_art_repeats(const uint8_t *column, uint32_t count)
+{
+    uint32_t mask = 0;
+#if !KVI_TSAN && KVI_X86 >= 1
+    (void)count;
+    for (int i = 0; i < 32; i += 16) {
+        __m128i same = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(column + i)), _mm_loadu_si128((const __m128i *)(const void *)(column + i - 1)));
+        mask |= (uint32_t)_mm_movemask_epi8(same) << i;
+    }
+#else
+    for (uint32_t i = 1; i < count; i++) mask |= (uint32_t)(column[i] == column[i - 1]) << i;
+#endif
+    return mask;
+}
+KVI_ART_INLINE uint32_t kvi_art_bits(uint32_t x)        /* how many are set */
+{
+    x -= x >> 1 & 0x55555555u;
+    x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+    return ((x + (x >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
+}
+/* A leaf of columns with entries first..end-1 of another, without their first `cut` bytes. */
+KVI_PRIVATE uint32_t kvi_art_columns_part(kv_art *a, const kvi_art_leaf *l, uint32_t first, uint32_t end, uint32_t cut)
+{
+    uint32_t count = end - first, size = l->tail_size - cut, value = kvi_art_code_bytes(l->value_size), ref;
+    size_t   room = kvi_art_leaf_room(a, KVI_ART_LEAF_HEAD + count * (size_t)(size + value));
+    uint8_t *out;
+    ref = kvi_art_alloc(a, KVI_ART_LEAF_POOL, room);
+    if (!ref) return 0;
+    out = kvi_art_at(a, ref);
+    kvi_art_leaf_head(out, count, l->flags, room, size, l->value_size);
+    out += KVI_ART_LEAF_HEAD;
+    for (; cut < l->tail_size; cut++, out += count) kvi_art_column_move(out, l->branch + cut * l->count + first, count);
+    memcpy(out, l->values + first * value, count * (size_t)value);
+    return ref | 1;
+}
+/* The same for a leaf of columns, whose parts stay columns. False: they would not. */
+KVI_NOINLINE bool kvi_art_halve_columns(kv_art *a, const kvi_art_leaf *l, uint32_t index, kvi_art_halves *h)
+{
+    uint32_t n = l->count, live = kvi_art_below(n) & ~UINT32_C(1), wanted = kvi_art_part_at(n, index), same = live, parts = 0, common = n, best, up, shared = 0;
+    if (!(l->flags & KVI_ART_VALUE_FIXED)) return false;
+    for (uint32_t at = 0; at < l->tail_size; at++) {
+        same &= kvi_art_repeats(l->branch + at * n, n);
+        if (common == n && same != live) { common = at; parts = live & ~same; }
+        if (common < n) shared += kvi_art_bits(same);
+    }
+    if (shared > n) return false;               /* bytes that front coding would save, which takes two more of each entry */
+    up = wanted < n ? parts & ~kvi_art_below(wanted + 1) : 0;
+    best = parts & ~up ? kvi_highest_bit32(parts & ~up) : 0;
+    if (up && (!best || kvi_lowest_bit32(up) - wanted < wanted - best)) best = kvi_lowest_bit32(up);
+    h->common = common;
+    h->right_key = l->branch[common * n + best];
+    h->left = kvi_art_columns_part(a, l, 0, best, common);
+    h->right = h->left ? kvi_art_columns_part(a, l, best, n, common) : 0;
+    return true;
+}
+#endif
 
 KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t index, uint32_t *held)
 {
-    kvi_art_item   items[KVI_ART_ITEMS];
-    uint32_t       common, left, right, middle = 0, ref = 0, count, best, prefix_size;
-    kvi_art_run    r;
+    kvi_art_halves h;
+    uint32_t       left, right, common, middle = 0, ref = 0, prefix_size;
     kvi_art_inner *n;
-    uint8_t        first_byte, right_key;
+    uint8_t       *prefix, first_byte = l->branch[0];
     bool           inner;
     if (!kvi_art_hold(a, p, true)) return KVI_ART_RETRY;
-    count = kvi_art_items_of(l, items);
-    best = kvi_art_boundary(items, count, index == count ? count : index == 0 ? 1 : count / 2, &common);
-    inner = common || !p->parent;
-    first_byte = items[0].head;
-    right_key = kvi_art_item_byte(&items[best], common);
-    prefix_size = common && p->parent ? common - 1 : common;
 
     /* all the memory */
-    r = kvi_art_run_of(items, 0, best, common);
-    left = kvi_art_new_leaf(a, &r);
-    r = kvi_art_run_of(items, best, count, common);
-    right = left ? kvi_art_new_leaf(a, &r) : 0;
+#if !KVI_SMALL
+    if (!(l->flags & KVI_ART_COLUMNS) || !kvi_art_halve_columns(a, l, index, &h))
+#endif
+        kvi_art_halve(a, l, index, &h);
+    left = h.left;
+    right = h.right;
+    common = h.common;
+    inner = common || !p->parent;
+    prefix_size = common && p->parent ? common - 1 : common;
     if (right && inner) middle = kvi_art_new_inner(a, 2, p->depth + common - prefix_size, prefix_size);
     if (right && (middle || !inner)) ref = p->parent ? kvi_art_edit(a, p, inner ? 0 : 1) : middle;
     if (!ref) {
@@ -2171,17 +2302,19 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path 
     /* put it in */
     if (middle) {
         n = kvi_art_inner_at(a, middle);
-        kvi_art_item_bytes(&items[0], common - prefix_size, common, kvi_art_prefix(n));
+        prefix = kvi_art_prefix(n);             /* the first entry's: it relies on no other */
+        for (uint32_t at = common - prefix_size; at < common; at++)
+            *prefix++ = l->flags & KVI_ART_COLUMNS ? l->branch[at * l->count] : at ? l->tails[at - 1] : first_byte;
         kvi_art_set_way(n, (const uint8_t *)key.data, p->depth + common - prefix_size, first_byte);
         kvi_art_insert_edge(n, 0, 0, left);
-        kvi_art_insert_edge(n, 1, right_key, right);
+        kvi_art_insert_edge(n, 1, h.right_key, right);
         left = middle;
     }
     if (p->parent) {
         n = kvi_art_inner_at(a, ref);
         kvi_store_u32(kvi_art_refs(n) + p->edge, left);
         if (middle) { kvi_art_keys(n)[p->edge] = first_byte; kvi_art_inner_index(n); }
-        else kvi_art_insert_edge(n, p->edge + 1, right_key, right);
+        else kvi_art_insert_edge(n, p->edge + 1, h.right_key, right);
         kvi_art_replace_parent(a, p, ref);
     } else kvi_store_u32(p->slot, middle);
     if (middle) kvi_art_hop_in(a, middle);
