@@ -2443,6 +2443,7 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
         }
         if (s != KV_OK) kvi_art_drop(a, v.record, KVI_ART_WAS_VALUE);
         kvi_art_drop(a, held, KVI_ART_WAS_LEAF);
+        if (s < 0 && !kvi_art_shared(a)) a->version++;      /* a leaf may have been split before memory ran out */
     }
     if (s == KV_OK && old_size != KV_NONE) kvi_art_tally(a, pin, 0, 0, value.size - old_size);
     else if (s == KV_OK) kvi_art_tally(a, pin, 1, key.size, value.size);
@@ -3336,6 +3337,7 @@ KVI_PRIVATE void kvi_art_check_leaf(kvi_art_audit *u, uint32_t ref, uint32_t dep
     if (!kvi_art_check_block(u, ref, KVI_ART_LEAF_POOL, granules) || u->wrong) return;
     kvi_art_leaf_open(&l, block);
     count = kvi_art_items_of(&l, items);
+    KVI_ART_MUST(u, !(l.flags & KVI_ART_COLUMNS) || (l.flags & KVI_ART_TAIL_FIXED && l.tail_size - 1 < KVI_ART_COLUMNS_MAX), "a leaf has a wrong number of columns");
     KVI_ART_MUST(u, l.tails + kvi_art_offset(&l, count) <= block + granules * KVI_ART_GRANULE, "a leaf is larger than its block");
     u->stats.leaves++;
     u->stats.leaf_bytes += granules * (uint64_t)KVI_ART_GRANULE;

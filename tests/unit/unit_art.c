@@ -542,6 +542,153 @@ TEST(art_memory, every_allocation_may_fail)
         }
 }
 
+/* A set that finds no memory may have split a leaf before: a cursor that stands in that leaf notices. */
+TEST(art_memory, cursors_outlive_failing_sets)
+{
+    static unsigned char memory[30000];
+    kv_arena       arena;
+    kv_art_options o;
+    kv_art        *map;
+    kv_iter       *i;
+    char           value[100], k[4], other[4];
+    uint32_t       count = 0, failed = 0;
+    memset(&o, 0, sizeof o);
+    memset(value, 'v', sizeof value);
+    o.allocator = kv_arena_init(&arena, memory, sizeof memory);
+    if (!CHECK_OK(kv_art_open(&o, &map)) || !CHECK_OK(kv_art_iter_open(map, NULL, &i))) return;
+    while (kv_art_set(map, number_key(count * 10, k), kv_bytes(value, count % 60)) == KV_OK) count++;
+    for (uint32_t n = 0; n + 1 < count; n++) {
+        kv_iter_seek(i, number_key(n * 10, k));
+        if (kv_art_set(map, number_key(n * 10 + 5, k), kv_bytes(value, sizeof value)) == KV_OK) CHECK_OK(kv_art_delete(map, number_key(n * 10 + 5, k)));
+        else failed++;
+        kv_iter_next(i);
+        if (!CHECK(kv_iter_valid(i)) || !CHECK_BYTES(kv_iter_key(i), number_key(n * 10 + 10, other))) break;
+        CHECK_EQ(kv_iter_value(i).size, (n + 1) % 60);
+    }
+    CHECK(failed > count / 4);
+    sound(map);
+    kv_iter_close(i);
+    kv_art_close(map);
+    CHECK_EQ(arena.used_bytes, 0);
+}
+
+/* ---- keys in order, and tails of one size, beside the model ---- */
+
+static bool as_modelled(kv_art *map, const test_model *m)
+{
+    kv_iter *i;
+    size_t   n = 0;
+    bool     ok = sound(map) && CHECK_EQ(kv_art_count(map), m->count) && CHECK_OK(kv_art_iter_open(map, NULL, &i));
+    if (!ok) return false;
+    for (; ok && kv_iter_valid(i); kv_iter_next(i), n++)
+        ok = CHECK(n < m->count) && CHECK_BYTES(kv_iter_key(i), test_entry_key(&m->entries[n])) && CHECK_BYTES(kv_iter_value(i), test_entry_value(&m->entries[n]));
+    ok = ok && CHECK_EQ(n, m->count);
+    kv_iter_close(i);
+    return ok;
+}
+/* A key of `size` bytes of which each is one of `letters`; the smaller n, the smaller the key. */
+static kv_slice lettered_key(uint64_t n, uint32_t size, uint32_t letters, char *out)
+{
+    for (uint32_t at = size; at-- > 0; n /= letters) out[at] = (char)(n % letters * (255 / letters));
+    return kv_bytes(out, size);
+}
+
+/* Keys come in order, and now and then something else: one before, a longer one of which the last is the
+   beginning, one that is there already, one that lies in the map, a delete of the last, a long one. */
+TEST(art_order, keys_in_order_and_out_of_it)
+{
+    static const uint32_t letters[] = { 2, 16, 200 }, sizes[] = { 12, 5, 3 };
+    test_rng rng = test_rng_new();
+    for (int family = 0; family < 3; family++)
+        for (int concurrent = 0; concurrent <= KVI_THREADS; concurrent++) {
+            static char    key[400];
+            kv_art_options o;
+            kv_art        *map;
+            test_model     m;
+            uint64_t       n = 0;
+            kv_slice       k, v;
+            kv_pair        last;
+            memset(&m, 0, sizeof m);
+            memset(&o, 0, sizeof o);
+            o.concurrent = concurrent == 1;
+            if (!CHECK_OK(kv_art_open(&o, &map))) return;
+            while (m.count < 3000) {
+                uint64_t value = test_random(&rng);
+                uint32_t what = (uint32_t)test_below(&rng, 40);
+                n += 1 + (what == 39 ? test_below(&rng, 300) : 0);
+                k = lettered_key(what == 0 ? test_below(&rng, n) : n, sizes[family], letters[family], key);
+                if (what == 1) k.size += test_below(&rng, 3);
+                if (what == 2) k.size = 200 + test_below(&rng, 100);
+                if (what == 3 && m.count) {                         /* the last value is the key */
+                    v = test_entry_value(&m.entries[m.count - 1]);
+                    if (!concurrent) CHECK_OK(kv_art_max(map, &last));
+                    CHECK_OK(kv_art_set(map, concurrent ? v : last.value, KV_STR("aliased")));
+                    test_model_set(&m, v, KV_STR("aliased"));
+                    continue;
+                }
+                if (what == 4 && m.count) {
+                    kv_slice gone = test_entry_key(&m.entries[m.count - 1]);
+                    CHECK_OK(kv_art_delete(map, gone));
+                    test_model_delete(&m, gone);
+                    continue;
+                }
+                if (what == 5) CHECK_STATUS(kv_art_insert(map, k, KV_STR("no")), test_model_get(&m, k) ? KV_EXISTS : KV_OK);
+                v = kv_bytes(&value, what == 6 ? test_below(&rng, 8) : 8);
+                CHECK_OK(kv_art_set(map, k, v));
+                test_model_set(&m, k, v);
+                if (what == 7 && !as_modelled(map, &m)) return;
+            }
+            if (!as_modelled(map, &m)) return;
+            kv_art_close(map);
+            test_model_free(&m);
+        }
+}
+/* Tails of 1 to 10 bytes, with much and with little in common, so that leaves take either form, and pass
+   from one to the other. */
+TEST(art_order, tails_of_one_size)
+{
+    test_rng rng = test_rng_new();
+    for (uint32_t size = 1; size <= 10; size++)
+        for (uint32_t letters = 2; letters <= 250; letters = letters * 5) {
+            char       key[16], probe[16];
+            kv_art    *map = open_map();
+            test_model m;
+            uint64_t   space = 1, step;
+            kv_slice   k, v;
+            memset(&m, 0, sizeof m);
+            for (uint32_t i = 0; i < size && space < 1000000; i++) space *= letters;
+            for (step = 0; step < 1500; step++) {
+                uint64_t value = test_random(&rng);
+                k = lettered_key(test_below(&rng, space), size, letters, key);
+                if (test_one_in(&rng, 3)) CHECK_STATUS(kv_art_delete(map, k), test_model_delete(&m, k) ? KV_OK : KV_NOT_FOUND);
+                else {
+                    v = kv_bytes(&value, letters == 50 ? (size_t)(value % 3) : 8);
+                    CHECK_OK(kv_art_set(map, k, v));
+                    test_model_set(&m, k, v);
+                }
+                if (step % 4 == 0) {                                /* a key that is shorter, longer, or another */
+                    kv_slice  other = lettered_key(test_below(&rng, space), size, letters, probe);
+                    kv_range  r;
+                    uint64_t  counted = 0;
+                    size_t    count, *list;
+                    other.size = size - 1 + test_below(&rng, 3);
+                    probe[size] = (char)test_below(&rng, 2);
+                    CHECK_STATUS(kv_art_exists(map, other), test_model_get(&m, other) ? KV_OK : KV_NOT_FOUND);
+                    memset(&r, 0, sizeof r);
+                    r.from = other;
+                    list = test_model_range(&m, &r, &count);
+                    CHECK_OK(kv_art_count_range(map, &r, &counted));
+                    CHECK_EQ(counted, count);
+                    free(list);
+                }
+                if (step % 250 == 0 && !as_modelled(map, &m)) return;
+            }
+            if (!as_modelled(map, &m)) return;
+            kv_art_close(map);
+            test_model_free(&m);
+        }
+}
+
 TEST(art_range, scan_limits_and_callbacks)
 {
     kv_art  *map = open_map();
