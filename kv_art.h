@@ -2363,11 +2363,14 @@ KVI_ART_INLINE bool kvi_art_finger_is(const kvi_art_finger *f, const uint8_t *ke
 KVI_PRIVATE kv_status kvi_art_append(kv_art *a, kv_slice key, const kvi_art_stored *v)
 {
     kvi_art_finger *f = &a->finger;
-    const uint8_t  *block = kvi_art_at(a, f->path.ref);
+    const uint8_t  *block;
     kvi_art_leaf    l;
     kvi_art_spot    spot;
     kv_status       s;
-    if (key.size > KVI_ART_FINGER) return KVI_ART_RETRY;
+    if (f->version != a->version) f->run = 0;
+    if (f->version != a->version || key.size > KVI_ART_FINGER) { f->version = 0; return KVI_ART_RETRY; }
+    f->version = 0;                             /* until it is put */
+    block = kvi_art_at(a, f->path.ref);
     kvi_art_leaf_open(&l, block);
     if (!kvi_art_finger_is(f, (const uint8_t *)key.data, (uint32_t)key.size, &spot.before)) {
         if (f->run >= KVI_ART_FINGER_RUN) kvi_art_leaf_trim(a, f->path.ref, (size_t)(l.tails - block) + kvi_art_offset(&l, l.count));
@@ -2380,7 +2383,7 @@ KVI_PRIVATE kv_status kvi_art_append(kv_art *a, kv_slice key, const kvi_art_stor
     spot.after = 0;
     spot.found = false;
     s = kvi_art_put_in_leaf(a, key, v, &f->path, &l, &spot, ++f->run < KVI_ART_FINGER_RUN ? 0 : KVI_ART_FINGER_ROOM);
-    if (s == KV_OK) f->version++;
+    if (s == KV_OK) f->version = a->version + 1;
     return s;
 }
 
@@ -2432,9 +2435,7 @@ KVI_PRIVATE kv_status kvi_art_put(kv_art *a, kv_slice key, kv_slice value, bool 
     pin = kvi_art_enter(a);
     s = kvi_art_store_value(a, value, &v);
     if (s == KV_OK) {
-        s = KVI_ART_RETRY;
-        if (KVI_ART_FINGER && a->finger.version == a->version) s = kvi_art_append(a, key, &v); else a->finger.run = 0;
-        if (s != KV_OK) a->finger.version = 0;
+        s = KVI_ART_FINGER && !kvi_art_shared(a) ? kvi_art_append(a, key, &v) : KVI_ART_RETRY;
         while (s == KVI_ART_RETRY) {
             s = KV_ERR_NO_MEMORY;
             if (!kvi_art_promise(a, KVI_ART_PROMISE)) break;
