@@ -1609,12 +1609,14 @@ KVI_ART_INLINE void kvi_art_column_move(uint8_t *to, const uint8_t *from, uint32
         _mm_storeu_si128((__m128i *)(void *)(to + size - 16), b);
         return;
     }
-#endif
     if (size >= 8) {
         uint64_t a = kvi_load_le64(from), b = kvi_load_le64(from + size - 8);
         kvi_store_le64(to, a);
         kvi_store_le64(to + size - 8, b);
-    } else while (size--) to[size] = from[size];        /* it only ever moves up */
+        return;
+    }
+#endif
+    memmove(to, from, size);
 }
 /* Add e as the last entry to a leaf, in its block: everything moves up, the last part first. */
 KVI_PRIVATE void kvi_art_leaf_append(uint8_t *block, const kvi_art_leaf *leaf, const kvi_art_entry *e, uint32_t lcp, uint32_t rests, uint32_t rest)
