@@ -774,6 +774,9 @@ struct kv_lsm {
     uint32_t       keep_files;              /* atomic; 1: nothing is removed any more */
     uint64_t       unsynced_since_ms;       /* 0: nothing waits for a sync */
     bool           sync_wanted;             /* it is due, and a leader who may be waiting is to do it */
+    uint32_t       queued;                  /* writers; atomic */
+    uint32_t       company, alone_groups;   /* how many writers came together lately; for how many groups not to wait for that many */
+    uint64_t       sync_ns;                 /* what a synced group takes */
     uint64_t       retry_at_ms;
     bool           work_pending;            /* there may be background work */
     size_t         slow_bytes;              /* written since a writer was slowed last */
@@ -3561,6 +3564,7 @@ KVI_PRIVATE bool kvi_lsm_enter(kv_lsm *db, kvi_lsm_writer *w)
     w->next = NULL;
     *db->writers_end = w;
     db->writers_end = &w->next;
+    kvi_poke_u32(&db->queued, db->queued + 1);
     if (db->writers == w) return true;
     if (kvi_cond_init(&w->cond)) {
         w->waiting = true;
@@ -3583,6 +3587,7 @@ KVI_PRIVATE void kvi_lsm_leave(kv_lsm *db, kvi_lsm_writer *leader, kvi_lsm_write
         kvi_lsm_writer *w = db->writers;
         db->writers = w->next;
         if (!db->writers) db->writers_end = &db->writers;
+        kvi_poke_u32(&db->queued, db->queued - 1);
         w->status = status;
         w->done = true;
         if (w != leader && w->waiting) kvi_cond_signal(&w->cond);
@@ -3889,11 +3894,29 @@ KVI_PRIVATE kv_status kvi_lsm_write_group(kv_lsm *db, const kvi_lsm_group *g)
     return KV_OK;
 }
 
+/* Writers whose group was synced just now come back while the next leader would already sync for those
+   who came meanwhile: the two halves would take turns for ever. So it waits for them, for a part of what
+   it saves; where they do not come, the next leaders do not wait. With the mutex, which is given up. */
+KVI_PRIVATE void kvi_lsm_await_company(kv_lsm *db)
+{
+    uint32_t company = db->company, before = db->queued;
+    uint64_t limit = db->sync_ns / 2 < 1000000 ? db->sync_ns / 2 : 1000000, start;
+    if (before >= company) return;
+    if (db->alone_groups) { db->alone_groups--; return; }
+    kvi_mutex_unlock(&db->mutex);
+    start = kvi_now_ns();
+    while (kvi_peek_u32(&db->queued) < company && kvi_now_ns() - start < limit) kvi_yield();
+    kvi_mutex_lock(&db->mutex);
+    if (db->queued == before) db->alone_groups = 15;
+}
+
 /* The leader's turn: room, group, write. With the mutex, which is given up. */
 KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
 {
     kvi_lsm_group g;
+    uint64_t      start = 0;
     kv_status     s;
+    if (w->sync) kvi_lsm_await_company(db);
     if (w->count) s = kvi_lsm_make_room(db, kvi_lsm_entries_bound(w->count, w->key_bytes, w->value_bytes));
     else s = kvi_lsm_can_sync(db) ? KV_OK : kvi_lsm_is_broken(db);
     if (s < 0) { kvi_lsm_leave(db, w, w, s); return s; }
@@ -3901,10 +3924,13 @@ KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
     if (db->broken < 0) g = kvi_lsm_gather_one(w);          /* only a sync may go on: those behind learn why they may not */
     if (db->sync_wanted) g.sync = true;
     kvi_mutex_unlock(&db->mutex);
+    if (g.sync) start = kvi_now_ns();
     s = kvi_lsm_write_group(db, &g);
+    if (g.sync) start = kvi_now_ns() - start;
     kvi_mutex_lock(&db->mutex);
     db->groups++;
     db->writes += g.writers;
+    if (g.sync) { db->sync_ns = db->sync_ns - db->sync_ns / 8 + start / 8; db->company = db->queued; }
     if (g.sync && s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
     else if (g.count && s == KV_OK && db->options.sync == KV_SYNC_BATCH && !db->unsynced_since_ms) {
         db->unsynced_since_ms = kvi_now_ms() + 1;
