@@ -108,6 +108,7 @@ LEVEL_scalar := -DKV_SIMD=KV_SIMD_SCALAR
 LEVEL_sse2   := -DKV_SIMD=KV_SIMD_SSE2 -msse2
 LEVEL_avx2   := -DKV_SIMD=KV_SIMD_AVX2 -mavx2
 LEVEL_avx512 := -DKV_SIMD=KV_SIMD_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl
+LEVEL_avx512vbmi := $(LEVEL_avx512) -mavx512vbmi -mavx512vbmi2 -mgfni -mpopcnt
 LEVEL_native :=
 define level_rules
 $(BUILD)/test/%.$(1): tests/unit/%.c      $(KIT); $$(call compile_c,$(LEVEL_$(1)) -DKV_TEST_LIBXXHASH=1)

@@ -1141,7 +1141,7 @@ KVI_PRIVATE uint32_t kvi_float_flags(kv_filter f, const uint8_t *raw, size_t n)
 
 /* Scratch for one strip: what the planes of packed bytes do not take. */
 typedef struct kvi_float_strip {
-    uint8_t exponents[512], rest[512], unused[512], zeros[512], escapes[512];
+    uint8_t exponents[512], rest[512], unused[512], zeros[512], escapes[512 + 64];
 } kvi_float_strip;
 
 KVI_PRIVATE void kvi_float_split(kv_filter f, const uint8_t *from, size_t n, const kvi_float_planes *p, size_t at, kvi_float_strip *t)
@@ -1215,17 +1215,17 @@ KVI_PRIVATE void kvi_float_whole_rows(const uint8_t *rows, size_t n, uint8_t *wh
     }
 }
 
-/* Exponents of a strip into rows, and escapes; returns how many of these. */
-KVI_PRIVATE size_t kvi_float_pack_exponents(kvi_float_strip *t, size_t n, uint8_t base, uint8_t *rows)
+/* Exponents of a strip, with room for whole groups, into rows and escapes; returns how many of these. */
+KVI_PRIVATE size_t kvi_float_pack_exponents(uint8_t *exponents, size_t n, uint8_t base, uint8_t *rows, uint8_t *escapes)
 {
     uint8_t whole[KVI_GROUP_BYTES];
-    size_t  escapes = 0, i = 0;
-    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) escapes += kvi_exponents_pack(t->exponents + i, base, rows, t->escapes + escapes);
-    if (i == n) return escapes;
-    memset(t->exponents + n, base, i + KVI_GROUP - n);
-    escapes += kvi_exponents_pack(t->exponents + i, base, whole, t->escapes + escapes);
+    size_t  escaped = 0, i = 0;
+    for (; i + KVI_GROUP <= n; i += KVI_GROUP, rows += KVI_GROUP_BYTES) escaped += kvi_exponents_pack(exponents + i, base, rows, escapes + escaped);
+    if (i == n) return escaped;
+    memset(exponents + n, base, i + KVI_GROUP - n);
+    escaped += kvi_exponents_pack(exponents + i, base, whole, escapes + escaped);
     kvi_float_cut_rows(whole, n - i, rows);
-    return escapes;
+    return escaped;
 }
 /* fp16's sign and upper bits of mantissa; `rest` has room for whole groups. */
 KVI_PRIVATE void kvi_float_pack_rest(uint8_t *rest, size_t n, uint8_t *rows)
@@ -1239,6 +1239,21 @@ KVI_PRIVATE void kvi_float_pack_rest(uint8_t *rest, size_t n, uint8_t *rows)
     kvi_float_cut_rows(whole, n - i, rows);
 }
 
+/* A strip of n numbers, which is number `at` of its chunk on; returns how many escapes there are. Their
+   place has room for KVI_FLOAT_ESCAPES. */
+#define KVI_FLOAT_ESCAPES (KVI_FLOAT_STRIP + 64)
+KVI_PRIVATE size_t kvi_float_pack_strip(kv_filter f, const uint8_t *from, size_t n, uint8_t base, const kvi_float_planes *p, size_t at, kvi_float_strip *t, uint8_t *escapes)
+{
+    uint8_t *rows = p->end + kvi_float_rows(at);
+#ifdef KVI_GALOIS
+    if (n % KVI_GROUP == 0 && f == KV_FILTER_BF16) return kvi_bf16_pack_groups(from, n, base, p->rest + at, rows, escapes);
+    if (n % KVI_GROUP == 0 && f == KV_FILTER_FP16) return kvi_fp16_pack_groups(from, n, base, p->low + at, p->rest_rows + kvi_float_rows(at), rows, escapes);
+#endif
+    kvi_float_split(f, from, n, p, at, t);
+    if (f == KV_FILTER_FP16) kvi_float_pack_rest(t->rest, n, p->rest_rows + kvi_float_rows(at));
+    return kvi_float_pack_exponents(t->exponents, n, base, rows, escapes);
+}
+
 /* One chunk of n numbers into room bytes; 0: it does not fit. */
 KVI_PRIVATE size_t kvi_float_pack_chunk(kv_filter f, const uint8_t *raw, size_t n, uint8_t *out, size_t room)
 {
@@ -1246,21 +1261,19 @@ KVI_PRIVATE size_t kvi_float_pack_chunk(kv_filter f, const uint8_t *raw, size_t 
     kvi_float_planes p;
     kvi_float_counts counts;
     uint32_t flags = kvi_float_flags(f, raw, n), inside;
-    uint8_t  base, *rows, *escapes;
+    uint8_t  base, *escapes;
     size_t   fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, flags, n) + kvi_float_rows(n), escape_count = 0, more;
     if (fixed > room) return 0;
     kvi_float_count(f, raw, n, &counts);
     base = kvi_float_base(&counts, &inside);
     p = kvi_float_planes_at(f, flags, n, out + KVI_FLOAT_HEADER);
-    rows = p.end;
-    escapes = rows + kvi_float_rows(n);
+    escapes = p.end + kvi_float_rows(n);
     for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
         size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
-        kvi_float_split(f, raw + at * kvi_float_size(f), strip, &p, at, &t);
-        if (f == KV_FILTER_FP16) kvi_float_pack_rest(t.rest, strip, p.rest_rows + kvi_float_rows(at));
-        more = kvi_float_pack_exponents(&t, strip, base, rows + kvi_float_rows(at));
+        bool   beside = room - fixed - escape_count < KVI_FLOAT_ESCAPES;
+        more = kvi_float_pack_strip(f, raw + at * kvi_float_size(f), strip, base, &p, at, &t, beside ? t.escapes : escapes + escape_count);
         if (more > room - fixed - escape_count || escape_count + more > UINT16_MAX) return 0;
-        kvi_copy(escapes + escape_count, t.escapes, more);
+        if (beside) kvi_copy(escapes + escape_count, t.escapes, more);
         escape_count += more;
     }
     out[0] = base;
@@ -1316,12 +1329,27 @@ KVI_PRIVATE void kvi_float_unpack_rest(const uint8_t *rows, size_t n, uint8_t *r
     kvi_unpack3(whole, rest + i);       /* which has room for whole groups */
 }
 
+/* A strip, as above. Returns the escapes that it took; KV_NONE: more than there are. */
+KVI_PRIVATE size_t kvi_float_unpack_strip(kv_filter f, const kvi_float_planes *p, size_t at, size_t n, uint8_t base, const uint8_t *escapes, size_t available, kvi_float_strip *t, uint8_t *raw)
+{
+    const uint8_t *rows = p->end + kvi_float_rows(at);
+    size_t         used;
+#ifdef KVI_GALOIS
+    if (n % KVI_GROUP == 0 && f == KV_FILTER_BF16) return kvi_bf16_unpack_groups(p->rest + at, rows, n, base, escapes, available, raw);
+    if (n % KVI_GROUP == 0 && f == KV_FILTER_FP16) return kvi_fp16_unpack_groups(p->low + at, p->rest_rows + kvi_float_rows(at), rows, n, base, escapes, available, raw);
+#endif
+    if (f == KV_FILTER_FP16) kvi_float_unpack_rest(p->rest_rows + kvi_float_rows(at), n, t->rest);
+    used = kvi_float_unpack_exponents(rows, n, base, escapes, available, t->exponents);
+    if (used != KV_NONE) kvi_float_join(f, t->exponents, p, at, t, n, raw);
+    return used;
+}
+
 /* One chunk of n numbers. Returns the bytes that it took, or 0 for bytes that are none. */
 KVI_PRIVATE size_t kvi_float_unpack_chunk(kv_filter f, const uint8_t *in, size_t available, size_t n, uint8_t *raw)
 {
     kvi_float_strip  t;
     kvi_float_planes p;
-    const uint8_t   *rows, *escapes;
+    const uint8_t   *escapes;
     size_t           fixed, escape_count, used = 0, more;
     if (available < KVI_FLOAT_HEADER) return 0;
     escape_count = kvi_load_le16(in + 2);
@@ -1333,16 +1361,13 @@ KVI_PRIVATE size_t kvi_float_unpack_chunk(kv_filter f, const uint8_t *in, size_t
     fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, in[1], n) + kvi_float_rows(n);
     if (fixed > available || escape_count > available - fixed) return 0;
     p = kvi_float_planes_at(f, in[1], n, (uint8_t *)(uintptr_t)in + KVI_FLOAT_HEADER);
-    rows = p.end;
-    escapes = rows + kvi_float_rows(n);
+    escapes = p.end + kvi_float_rows(n);
     memset(t.zeros, 0, sizeof t.zeros);
     for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
         size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
-        if (f == KV_FILTER_FP16) kvi_float_unpack_rest(p.rest_rows + kvi_float_rows(at), strip, t.rest);
-        more = kvi_float_unpack_exponents(rows + kvi_float_rows(at), strip, in[0], escapes + used, escape_count - used, t.exponents);
+        more = kvi_float_unpack_strip(f, &p, at, strip, in[0], escapes + used, escape_count - used, &t, raw + at * kvi_float_size(f));
         if (more == KV_NONE) return 0;
         used += more;
-        kvi_float_join(f, t.exponents, &p, at, &t, strip, raw + at * kvi_float_size(f));
     }
     return used == escape_count ? fixed + escape_count : 0;
 }

@@ -126,6 +126,16 @@ KVI_INLINE void kvi_prefetch(const void *p)
 #endif
 }
 
+/* The same for a line that is about to be written. */
+KVI_INLINE void kvi_prefetch_write(void *p)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p, 1);
+#else
+    (void)p;
+#endif
+}
+
 /* ------------------------------------------------------------------------------------------------
    >>hash   XXH3, from the xxHash library, compiled into this file under private names             */
 
@@ -467,6 +477,23 @@ KVI_INLINE kvi_v kvi_v_right(kvi_v a, uint32_t n) { return _mm512_srl_epi16(a, _
 KVI_INLINE kvi_v kvi_v_left(kvi_v a, uint32_t n) { return _mm512_sll_epi16(a, _mm_cvtsi32_si128((int)n)); }
 KVI_INLINE uint64_t kvi_v_bits(kvi_v a, uint32_t bit) { return (uint64_t)_mm512_test_epi8_mask(a, _mm512_set1_epi8((char)(1u << bit))); }
 KVI_INLINE kvi_v kvi_v_from_bits(uint64_t bits) { return _mm512_movm_epi8((__mmask64)bits); }
+#if defined(__AVX512VBMI__)
+/* Eight words, each larger than the one before by step. */
+KVI_INLINE kvi_v kvi_v_ramp(uint64_t first, uint64_t step)
+{
+    return _mm512_set_epi64((long long)(first + 7 * step), (long long)(first + 6 * step), (long long)(first + 5 * step), (long long)(first + 4 * step),
+                            (long long)(first + 3 * step), (long long)(first + 2 * step), (long long)(first + step), (long long)first);
+}
+/* Byte i is one of a's, at order[i]; where the mask says so it is b's. */
+KVI_INLINE kvi_v kvi_v_pick(kvi_v a, kvi_v b, uint64_t from_b, kvi_v order)
+{
+    return _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(order, a), (__mmask64)from_b, order, b);
+}
+KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b) { return kvi_v_pick(a, b, UINT64_C(0xFFFFFFFF00000000), kvi_v_ramp(UINT64_C(0x0E0C0A0806040200), UINT64_C(0x1010101010101010))); }
+KVI_INLINE kvi_v kvi_v_odd(kvi_v a, kvi_v b) { return kvi_v_pick(a, b, UINT64_C(0xFFFFFFFF00000000), kvi_v_ramp(UINT64_C(0x0F0D0B0907050301), UINT64_C(0x1010101010101010))); }
+KVI_INLINE kvi_v kvi_v_zip_low(kvi_v a, kvi_v b) { return kvi_v_pick(a, b, UINT64_C(0xAAAAAAAAAAAAAAAA), kvi_v_ramp(UINT64_C(0x0303020201010000), UINT64_C(0x0404040404040404))); }
+KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b) { return kvi_v_pick(a, b, UINT64_C(0xAAAAAAAAAAAAAAAA), kvi_v_ramp(UINT64_C(0x2323222221212020), UINT64_C(0x0404040404040404))); }
+#else
 KVI_INLINE kvi_v kvi_v_even(kvi_v a, kvi_v b)
 {
     const kvi_v order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), low = _mm512_set1_epi16(0xFF);
@@ -485,6 +512,24 @@ KVI_INLINE kvi_v kvi_v_zip_high(kvi_v a, kvi_v b)
 {
     return _mm512_or_si512(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(a, 1)), _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(b, 1)), 8));
 }
+#endif
+#if defined(__AVX512VBMI__) && defined(__AVX512VBMI2__) && defined(__GFNI__)
+#define KVI_GALOIS 1            /* a matrix of 8 by 8 bits is one number for this processor */
+/* Each byte times a matrix, whose byte 7 - i chooses bit i of the result. */
+KVI_INLINE kvi_v kvi_v_affine(kvi_v a, uint64_t matrix) { return _mm512_gf2p8affine_epi64_epi8(a, _mm512_set1_epi64((long long)matrix), 0); }
+/* Bit i of word b is bit b of byte i; and back. */
+KVI_INLINE kvi_v kvi_v_rows(kvi_v a)
+{
+    const kvi_v one_bit_each = _mm512_set1_epi64((long long)UINT64_C(0x8040201008040201));
+    kvi_v       turned = kvi_v_affine(_mm512_gf2p8affine_epi64_epi8(one_bit_each, a, 0), UINT64_C(0x8040201008040201));
+    return _mm512_permutexvar_epi8(kvi_v_ramp(UINT64_C(0x3830282018100800), UINT64_C(0x0101010101010101)), turned);
+}
+KVI_INLINE kvi_v kvi_v_from_rows(kvi_v rows)
+{
+    const kvi_v one_bit_each = _mm512_set1_epi64((long long)UINT64_C(0x8040201008040201));
+    return _mm512_gf2p8affine_epi64_epi8(one_bit_each, _mm512_permutexvar_epi8(kvi_v_ramp(UINT64_C(0x0008101820283038), UINT64_C(0x0101010101010101)), rows), 0);
+}
+#endif
 #elif KVI_X86 == 2
 #define KVI_V 32
 typedef __m256i kvi_v;
@@ -762,6 +807,19 @@ KVI_PRIVATE void kvi_bit_bytes(const uint8_t *from, uint8_t *to, size_t count)
     kvi_bit_bytes_scalar(from, to, count, i);
 }
 
+#if KVI_V
+/* Bytes at p are being written, and more will follow: ask for these in time. The processor's own
+   prefetching ends at each page, and a line that is to be written has to come first. */
+KVI_INLINE void kvi_v_ahead(uint8_t *p)
+{
+#if KVI_V == 64
+    kvi_prefetch_write(p + 1024);
+#else
+    (void)p;
+#endif
+}
+#endif
+
 /* ---- floating point numbers: the exponent, which is alike in neighbours, away from sign and
    mantissa, which are noise ----
 
@@ -850,6 +908,7 @@ KVI_PRIVATE void kvi_bf16_split(const uint8_t *from, size_t count, uint8_t *expo
     for (; i + KVI_V <= count; i += KVI_V) {
         kvi_v a = kvi_v_load(from + 2 * i), b = kvi_v_load(from + 2 * i + KVI_V), lower = kvi_v_even(a, b), upper = kvi_v_odd(a, b);
         kvi_v_store(exponents + i, kvi_v_exponent(upper, lower));
+        kvi_v_ahead(rest + i);
         kvi_v_store(rest + i, kvi_v_rest(upper, lower));
     }
 #endif
@@ -903,6 +962,7 @@ KVI_PRIVATE void kvi_fp32_split(const uint8_t *from, size_t count, uint8_t *expo
         kvi_v_store(low + i, planes[0]);
         kvi_v_store(middle + i, planes[1]);
         kvi_v_store(exponents + i, kvi_v_exponent(planes[3], planes[2]));
+        kvi_v_ahead(rest + i);
         kvi_v_store(rest + i, kvi_v_rest(planes[3], planes[2]));
     }
 #endif
@@ -918,6 +978,7 @@ KVI_PRIVATE void kvi_fp32_join(const uint8_t *exponents, const uint8_t *rest, co
         planes[1] = kvi_v_load(middle + i);
         planes[2] = kvi_v_lower(e, r);
         planes[3] = kvi_v_upper(e, r);
+        for (uint32_t k = 0; k < 4; k++) kvi_v_ahead(to + 4 * i + k * KVI_V);
         kvi_unshuffle_v(planes, to + 4 * i, 4);
     }
 #endif
@@ -970,7 +1031,9 @@ KVI_PRIVATE void kvi_unpack3_scalar(const uint8_t *rows, uint8_t *codes)
 }
 KVI_INLINE void kvi_pack3(const uint8_t *codes, uint8_t *rows)
 {
-#if KVI_V
+#ifdef KVI_GALOIS
+    _mm512_mask_storeu_epi64((void *)rows, 7, kvi_v_rows(kvi_v_load(codes)));
+#elif KVI_V
     uint64_t row[3] = { 0, 0, 0 };
     for (uint32_t i = 0; i < KVI_GROUP; i += KVI_V) {
         kvi_v v = kvi_v_load(codes + i);
@@ -983,7 +1046,9 @@ KVI_INLINE void kvi_pack3(const uint8_t *codes, uint8_t *rows)
 }
 KVI_INLINE void kvi_unpack3(const uint8_t *rows, uint8_t *codes)
 {
-#if KVI_V
+#ifdef KVI_GALOIS
+    kvi_v_store(codes, kvi_v_from_rows(_mm512_maskz_loadu_epi64(7, (const void *)rows)));
+#elif KVI_V
     uint64_t row[3];
     for (uint32_t b = 0; b < 3; b++) row[b] = kvi_load_le64(rows + 8 * b);
     for (uint32_t i = 0; i < KVI_GROUP; i += KVI_V) {
@@ -1076,6 +1141,98 @@ KVI_INLINE void kvi_exponents_unpack(const uint8_t *rows, uint8_t base, const ui
     kvi_exponents_unpack_scalar(rows, base, escapes, exponents);
 #endif
 }
+
+/* ---- whole groups of a fast chunk in one pass, where the processor has the instructions. The same
+   bytes as by the functions above, one after the other ---- */
+
+#ifdef KVI_GALOIS
+/* Codes of exponents, and the escapes among them: writes 64 bytes there, returns how many are meant. */
+KVI_INLINE kvi_v kvi_v_codes(kvi_v exponents, uint8_t base, uint8_t *escapes, size_t *count)
+{
+    kvi_v     code = kvi_v_min(kvi_v_sub(exponents, kvi_v_set(base)), kvi_v_set(KVI_ESCAPE));
+    __mmask64 where = _mm512_cmpeq_epi8_mask(code, kvi_v_set(KVI_ESCAPE));
+    kvi_v_store(escapes, _mm512_maskz_compress_epi8(where, exponents));
+    *count += kvi_bit_count64((uint64_t)where);
+    return code;
+}
+/* The exponents again; false: there are fewer escapes than the codes say. */
+KVI_INLINE bool kvi_v_uncodes(kvi_v code, uint8_t base, const uint8_t *escapes, size_t available, size_t *used, kvi_v *exponents)
+{
+    __mmask64 where = _mm512_cmpeq_epi8_mask(code, kvi_v_set(KVI_ESCAPE)), there = ~(__mmask64)0;
+    size_t    left = available - *used, count = kvi_bit_count64((uint64_t)where);
+    if (KVI_UNLIKELY(left < 64)) {
+        if (count > left) return false;
+        there = ((__mmask64)1 << left) - 1;
+    }
+    *exponents = _mm512_mask_expand_epi8(kvi_v_add(code, kvi_v_set(base)), where, _mm512_maskz_loadu_epi8(there, (const void *)(escapes + *used)));
+    *used += count;
+    return true;
+}
+
+/* count: a multiple of 64 numbers. escapes: with room for count + 64. Returns how many there are. */
+KVI_PRIVATE size_t kvi_bf16_pack_groups(const uint8_t *from, size_t count, uint8_t base, uint8_t *rest, uint8_t *rows, uint8_t *escapes)
+{
+    size_t escaped = 0;
+    for (size_t i = 0; i < count; i += KVI_GROUP, from += 2 * KVI_GROUP, rows += KVI_GROUP_BYTES) {
+        kvi_v a = kvi_v_load(from), b = kvi_v_load(from + KVI_GROUP), lower = kvi_v_even(a, b), upper = kvi_v_odd(a, b);
+        kvi_v_ahead(rest + i);
+        kvi_v_store(rest + i, kvi_v_rest(upper, lower));
+        _mm512_mask_storeu_epi64((void *)rows, 7, kvi_v_rows(kvi_v_codes(kvi_v_exponent(upper, lower), base, escapes + escaped, &escaped)));
+    }
+    return escaped;
+}
+/* Returns how many of the `available` escapes were used; KV_NONE: there are too few. */
+KVI_PRIVATE size_t kvi_bf16_unpack_groups(const uint8_t *rest, const uint8_t *rows, size_t count, uint8_t base, const uint8_t *escapes, size_t available, uint8_t *to)
+{
+    size_t used = 0;
+    kvi_v  e;
+    for (size_t i = 0; i < count; i += KVI_GROUP, to += 2 * KVI_GROUP, rows += KVI_GROUP_BYTES) {
+        kvi_v r = kvi_v_load(rest + i), lower, upper;
+        if (!kvi_v_uncodes(kvi_v_from_rows(_mm512_maskz_loadu_epi64(7, (const void *)rows)), base, escapes, available, &used, &e)) return KV_NONE;
+        kvi_v_ahead(to);
+        kvi_v_ahead(to + KVI_GROUP);
+        upper = kvi_v_upper(e, r);
+        lower = kvi_v_lower(e, r);
+        kvi_v_store(to, kvi_v_zip_low(lower, upper));
+        kvi_v_store(to + KVI_GROUP, kvi_v_zip_high(lower, upper));
+    }
+    return used;
+}
+
+/* fp16: code and rest go through one byte, the code in bits 0 to 2, the rest in 3 to 5, so that rows
+   of both come out at once. */
+KVI_PRIVATE size_t kvi_fp16_pack_groups(const uint8_t *from, size_t count, uint8_t base, uint8_t *low, uint8_t *rest_rows, uint8_t *rows, uint8_t *escapes)
+{
+    size_t escaped = 0;
+    for (size_t i = 0; i < count; i += KVI_GROUP, from += 2 * KVI_GROUP, rows += KVI_GROUP_BYTES, rest_rows += KVI_GROUP_BYTES) {
+        kvi_v a = kvi_v_load(from), b = kvi_v_load(from + KVI_GROUP), upper = kvi_v_odd(a, b), code, both;
+        kvi_v_ahead(low + i);
+        kvi_v_store(low + i, kvi_v_even(a, b));
+        code = kvi_v_codes(kvi_v_affine(upper, UINT64_C(0x0408102040000000)), base, escapes + escaped, &escaped);
+        both = kvi_v_rows(kvi_v_or(code, kvi_v_affine(upper, UINT64_C(0x0000000102800000))));
+        _mm512_mask_storeu_epi64((void *)rows, 7, both);
+        _mm512_mask_storeu_epi64((void *)(rest_rows - KVI_GROUP_BYTES), 7 << 3, both);
+    }
+    return escaped;
+}
+KVI_PRIVATE size_t kvi_fp16_unpack_groups(const uint8_t *low, const uint8_t *rest_rows, const uint8_t *rows, size_t count, uint8_t base,
+                                          const uint8_t *escapes, size_t available, uint8_t *to)
+{
+    size_t used = 0;
+    kvi_v  e;
+    for (size_t i = 0; i < count; i += KVI_GROUP, to += 2 * KVI_GROUP, rows += KVI_GROUP_BYTES, rest_rows += KVI_GROUP_BYTES) {
+        kvi_v both = kvi_v_from_rows(_mm512_mask_loadu_epi64(_mm512_maskz_loadu_epi64(7, (const void *)rows), 7 << 3, (const void *)(rest_rows - KVI_GROUP_BYTES)));
+        kvi_v lower = kvi_v_load(low + i), upper;
+        if (!kvi_v_uncodes(kvi_v_and(both, kvi_v_set(7)), base, escapes, available, &used, &e)) return KV_NONE;
+        kvi_v_ahead(to);
+        kvi_v_ahead(to + KVI_GROUP);
+        upper = kvi_v_or(kvi_v_affine(both, UINT64_C(0x0810000000000020)), kvi_v_affine(e, UINT64_C(0x0000010204081000)));
+        kvi_v_store(to, kvi_v_zip_low(lower, upper));
+        kvi_v_store(to + KVI_GROUP, kvi_v_zip_high(lower, upper));
+    }
+    return used;
+}
+#endif
 
 /* ------------------------------------------------------------------------------------------------
    >>api                                                                                           */

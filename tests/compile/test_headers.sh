@@ -108,7 +108,7 @@ for h in all ${full:+$headers}; do
 done
 
 # ---- every SIMD level compiles, also those that this processor does not run ----
-case $(uname -m) in x86_64|amd64) simd="SCALAR: SSE2: AVX2:-mavx2 AVX512:-mavx512f,-mavx512bw,-mavx512dq,-mavx512vl";; *) simd="SCALAR:";; esac
+case $(uname -m) in x86_64|amd64) simd="SCALAR: SSE2: AVX2:-mavx2 AVX512:-mavx512f,-mavx512bw,-mavx512dq,-mavx512vl AVX512:-mavx512f,-mavx512bw,-mavx512dq,-mavx512vl,-mavx512vbmi,-mavx512vbmi2,-mgfni";; *) simd="SCALAR:";; esac
 for level in $simd; do
     name=${level%%:*} options=$(echo "${level#*:}" | tr , ' ')
     for h in all ${full:+$headers}; do

@@ -130,6 +130,46 @@ TEST(filters, exponents_in_three_bits)
     CHECK_EQ(wrong, 0);
 }
 
+#ifdef KVI_GALOIS
+/* Whole groups in one pass, against the functions that do one thing after the other. */
+TEST(filters, groups_in_one_pass)
+{
+    test_rng r = test_rng_new();
+    size_t   wrong = 0;
+    for (int round = 0; round < 3000; round++) {
+        size_t   n = 64 * (size_t)test_below(&r, 9), rows_size = n / 64 * 24, count = 0, all = 0;
+        bool     half = round & 1;
+        uint8_t  base = (uint8_t)(round % 3 ? test_random(&r) & (half ? 31 : 255) : half ? 28 : 252), spread = (uint8_t)(test_below(&r, round % 5 ? 9 : 30));
+        uint8_t *in = noise(&r, 2 * n), *back = exact(2 * n), *exponents = exact(n), *rest[2], *low[2], *rest_rows[2], *rows[2], *escapes[2], *few;
+        for (int k = 0; k < 2; k++) { rest[k] = exact(n); low[k] = exact(n); rest_rows[k] = exact(rows_size); rows[k] = exact(rows_size); escapes[k] = exact(n + 64); }
+        for (size_t i = 0; i < n; i++) {            /* exponents from base on, signs and mantissas as they are */
+            uint32_t e = (uint32_t)(base + test_below(&r, (uint64_t)spread + 1));
+            if (half) in[2 * i + 1] = (uint8_t)((in[2 * i + 1] & 0x83) | (e & 31) << 2);
+            else { in[2 * i] = (uint8_t)((in[2 * i] & 0x7F) | e << 7); in[2 * i + 1] = (uint8_t)((in[2 * i + 1] & 0x80) | (e & 255) >> 1); }
+        }
+        if (half) kvi_fp16_split_scalar(in, n, exponents, rest[0], low[0], 0); else kvi_bf16_split_scalar(in, n, exponents, rest[0], 0);
+        for (size_t i = 0; i < n; i += 64) {
+            count += kvi_exponents_pack_scalar(exponents + i, base, rows[0] + i / 64 * 24, escapes[0] + count);
+            if (half) kvi_pack3_scalar(rest[0] + i, rest_rows[0] + i / 64 * 24);
+        }
+        if (half) all = kvi_fp16_pack_groups(in, n, base, low[1], rest_rows[1], rows[1], escapes[1]);
+        else      all = kvi_bf16_pack_groups(in, n, base, rest[1], rows[1], escapes[1]);
+        wrong += all != count || memcmp(rows[0], rows[1], rows_size) != 0 || memcmp(escapes[0], escapes[1], count) != 0;
+        wrong += half ? memcmp(low[0], low[1], n) != 0 || memcmp(rest_rows[0], rest_rows[1], rows_size) != 0 : memcmp(rest[0], rest[1], n) != 0;
+        few = exact(count);                         /* just as many as there are, and one less */
+        memcpy(few, escapes[0], count);
+        if (half) all = kvi_fp16_unpack_groups(low[1], rest_rows[1], rows[1], n, base, few, count, back);
+        else      all = kvi_bf16_unpack_groups(rest[1], rows[1], n, base, few, count, back);
+        wrong += all != count || memcmp(in, back, 2 * n) != 0;
+        if (count) wrong += (half ? kvi_fp16_unpack_groups(low[1], rest_rows[1], rows[1], n, base, few, count - 1, back)
+                                  : kvi_bf16_unpack_groups(rest[1], rows[1], n, base, few, count - 1, back)) != KV_NONE;
+        for (int k = 0; k < 2; k++) { free(rest[k]); free(low[k]); free(rest_rows[k]); free(rows[k]); free(escapes[k]); }
+        free(in); free(back); free(exponents); free(few);
+    }
+    CHECK_EQ(wrong, 0);
+}
+#endif
+
 TEST(filters, smallest_and_largest)
 {
     test_rng r = test_rng_new();
