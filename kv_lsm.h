@@ -49,10 +49,11 @@
    still synced when it is due, by kv_lsm_sync and by kv_lsm_close, as long as the log itself is sound.
 
    THREADS
-   Any thread may call anything at any time, but for kv_lsm_close, a kv_lsm_batch and a cursor, which
-   belong to one thread at a time. Reads take no lock that a write holds while it works. Callbacks
-   run with no lock held and may read the store. A store belongs to the process that opened it: after
-   fork every call in the child is KV_ERR_INVALID, and kv_lsm_close there only gives up the files.
+   Any thread may call anything at any time, but for a kv_lsm_batch and a cursor, which belong to one
+   thread at a time. Reads take no lock that a write holds while it works. Callbacks run with no lock
+   held and may read the store. kv_lsm_close waits for the calls that other threads are in, and leaves
+   their cursors alone: see there. A store belongs to the process that opened it: after fork every
+   call in the child is KV_ERR_INVALID, and kv_lsm_close there only gives up the files.
 
    MEMORY
    memtable_bytes for the newest writes, up to twice that again while it is being flushed, cache_bytes
@@ -169,7 +170,12 @@ KV_API kv_status kv_lsm_open(const char *path, const kv_lsm_options *options, kv
 
 /* Flush, mark the store as cleanly closed, free everything. The handle is gone whatever this returns;
    the status is the first failure (what was acknowledged under its contract is not affected by it).
-   Snapshots are freed too; cursors must have been closed. NULL is fine. */
+   Snapshots are freed too. NULL is fine.
+   Threads   calls of other threads that have begun are waited for (of kv_lsm_compact: for its next
+             block, and it returns KV_END). A call that comes while this one works is answered, or is
+             KV_ERR_INVALID and did nothing. Not from a callback, which it would wait for for ever.
+   Cursors   that are open go on: they see their moment, and keep the files, the LOCK and the handle
+             until the last of them is closed. As long as one is, other calls are KV_ERR_INVALID. */
 KV_API kv_status kv_lsm_close(kv_lsm *db);
 
 KV_API kv_store *kv_lsm_store(kv_lsm *db);                          /* for the kv_ functions */
@@ -671,7 +677,9 @@ typedef struct kvi_lsm_version {            /* one allocation; tables ordered by
 
 typedef struct kvi_lsm_view {
     uint32_t          refs;
+    uint32_t          cursors;              /* how many of the references are of a user's cursor; under view_lock */
     uint32_t          frozen_count;
+    struct kvi_lsm_view *next;              /* of all that there are; under view_lock */
     kvi_lsm_memtable *active;
     kvi_lsm_memtable *frozen[KVI_LSM_FROZEN_MAX + 1];       /* newest first */
     kvi_lsm_version  *version;
@@ -721,6 +729,7 @@ typedef struct kvi_lsm_writer {
     uint32_t  count;                        /* entries; 0: only a sync */
     uint8_t   op;                           /* of a single entry; 0: `ops` holds them encoded */
     bool      sync, done, waiting, alone;   /* alone: with nobody else in its group */
+    bool      begun;                        /* a part of a call that kv_lsm_close waits for: never refused */
     kv_slice  key, value, ops;
     size_t    key_bytes, value_bytes;
     kv_status status;
@@ -779,6 +788,9 @@ struct kv_lsm {
     uint64_t       sync_ns;                 /* what a synced group takes */
     uint64_t       retry_at_ms;
     bool           work_pending;            /* there may be background work */
+    uint32_t       closing;                 /* atomic; 1: new calls are refused */
+    uint32_t       inside;                  /* calls that have begun, see kvi_lsm_call_begin */
+    uint32_t       woken;                   /* writers that were taken along and have not left yet */
     size_t         slow_bytes;              /* written since a writer was slowed last */
 
     /* of the leading writer */
@@ -787,8 +799,10 @@ struct kv_lsm {
     kvi_lsm_log   *log;                     /* of the active memtable */
 
     KVI_ALIGN_64 uint64_t visible;          /* atomic: readers see entries up to here */
-    kvi_lsm_view  *view;                    /* under view_lock */
+    kvi_lsm_view  *view;                    /* under view_lock; NULL: closed */
+    kvi_lsm_view  *views;                   /* all that somebody holds */
     uint32_t       view_lock;
+    bool           closed;                  /* who lets go of the last view frees the store; under view_lock */
     kvi_lsm_version *version;               /* the newest; changed under work and mutex */
 
     /* under work */
@@ -813,6 +827,7 @@ struct kv_lsm {
 };
 
 KVI_PRIVATE void kvi_lsm_poison(kv_lsm *db, kv_status s);
+KVI_PRIVATE void kvi_lsm_free(kv_lsm *db);
 
 /* ------------------------------------------------------------------------------------------------
    >>files   names, headers, and errors that say which file it was                                 */
@@ -2592,22 +2607,43 @@ KVI_PRIVATE void kvi_lsm_memtable_release(kv_lsm *db, kvi_lsm_memtable *m)
 {
     if (m && kvi_sub_u32(&m->refs, 1) == 1) { kvi_lsm_log_release(db, m->log);  kvi_lsm_memtable_free(db, m); }
 }
-KVI_PRIVATE void kvi_lsm_view_release(kv_lsm *db, kvi_lsm_view *v)
+/* The last reference is gone. A view pins the store: what follows the unlock may be beside its end. */
+KVI_PRIVATE void kvi_lsm_view_free(kv_lsm *db, kvi_lsm_view *v)
 {
-    if (!v || kvi_sub_u32(&v->refs, 1) != 1) return;
+    kv_allocator   a = db->options.allocator;
+    kvi_lsm_view **from = &db->views;
+    bool           last;
     kvi_lsm_memtable_release(db, v->active);
     for (uint32_t i = 0; i < v->frozen_count; i++) kvi_lsm_memtable_release(db, v->frozen[i]);
     kvi_lsm_version_release(db, v->version);
-    kvi_free(&db->options.allocator, v, sizeof *v);
+    kvi_spin_lock(&db->view_lock);
+    while (*from != v) from = &(*from)->next;
+    *from = v->next;
+    last = db->closed && !db->views;
+    kvi_spin_unlock(&db->view_lock);
+    kvi_free(&a, v, sizeof *v);
+    if (last) kvi_lsm_free(db);
 }
+KVI_INLINE void kvi_lsm_view_release(kv_lsm *db, kvi_lsm_view *v)
+{
+    if (v && kvi_sub_u32(&v->refs, 1) == 1) kvi_lsm_view_free(db, v);
+}
+/* The newest view, held. NULL: the store is closed. */
 KVI_INLINE kvi_lsm_view *kvi_lsm_view_get(kv_lsm *db)
 {
     kvi_lsm_view *v;
     kvi_spin_lock(&db->view_lock);
     v = db->view;
-    kvi_add_u32(&v->refs, 1);
+    if (KVI_LIKELY(v != NULL)) kvi_add_u32(&v->refs, 1);
     kvi_spin_unlock(&db->view_lock);
     return v;
+}
+/* The reference of a cursor that its user holds: kv_lsm_close does not wait for it. */
+KVI_PRIVATE void kvi_lsm_view_mark_cursor(kv_lsm *db, kvi_lsm_view *v, bool open)
+{
+    kvi_spin_lock(&db->view_lock);
+    if (open) v->cursors++; else v->cursors--;
+    kvi_spin_unlock(&db->view_lock);
 }
 /* Fill `fresh` (allocated before anything was changed) from the store's members and make it the view.
    Under mutex. The old view is returned: release it without the mutex. */
@@ -2621,11 +2657,35 @@ KVI_PRIVATE kvi_lsm_view *kvi_lsm_view_switch(kv_lsm *db, kvi_lsm_view *fresh)
     for (uint32_t i = 0; i < db->frozen_count; i++) { fresh->frozen[i] = db->frozen[i]; kvi_add_u32(&db->frozen[i]->refs, 1); }
     fresh->version = db->version;
     kvi_add_u32(&db->version->refs, 1);
+    fresh->cursors = 0;
     kvi_spin_lock(&db->view_lock);
     old = db->view;
     db->view = fresh;
+    fresh->next = db->views;
+    db->views = fresh;
     kvi_spin_unlock(&db->view_lock);
     return old;
+}
+/* Nobody gets a view any more; wait until none is held but those of cursors. True: the store is the
+   caller's to free; false: the last cursor does. */
+KVI_PRIVATE bool kvi_lsm_views_close(kv_lsm *db)
+{
+    kvi_lsm_view *last;
+    bool          busy = true, mine = false;
+    kvi_spin_lock(&db->view_lock);
+    last = db->view;
+    db->view = NULL;
+    kvi_spin_unlock(&db->view_lock);
+    kvi_lsm_view_release(db, last);
+    while (busy) {
+        busy = false;
+        kvi_spin_lock(&db->view_lock);
+        for (const kvi_lsm_view *v = db->views; v && !busy; v = v->next) busy = !v->cursors || kvi_load_u32(&v->refs) != v->cursors;
+        if (!busy) { mine = !db->views; db->closed = true; }
+        kvi_spin_unlock(&db->view_lock);
+        if (busy) kvi_sleep_ms(1);
+    }
+    return mine;
 }
 
 /* ---- states ---- */
@@ -2662,6 +2722,26 @@ KVI_PRIVATE kv_status kvi_lsm_is_broken(kv_lsm *db)        /* under mutex */
 {
     if (db->broken == KV_OK) return KV_OK;
     return kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+}
+
+/* ---- calls that kv_lsm_close waits for: a read by its view, a writer by its place in the queue, and
+   what is neither, or both in turn, by these two. After the second the store may be gone. ---- */
+
+KVI_PRIVATE kv_status kvi_lsm_is_closed(kv_lsm *db) { return kvi_error_set(&db->error, KV_ERR_INVALID, "the store is closed"); }
+KVI_PRIVATE kv_status kvi_lsm_call_begin(kv_lsm *db)
+{
+    kv_status s = KV_OK;
+    kvi_mutex_lock(&db->mutex);
+    if (db->closing) s = kvi_lsm_is_closed(db); else db->inside++;
+    kvi_mutex_unlock(&db->mutex);
+    return s;
+}
+KVI_PRIVATE kv_status kvi_lsm_call_end(kv_lsm *db, kv_status s)
+{
+    kvi_mutex_lock(&db->mutex);
+    db->inside--;
+    kvi_mutex_unlock(&db->mutex);
+    return s;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -3525,13 +3605,13 @@ KVI_PRIVATE kv_status kvi_lsm_find(kv_lsm *db, const kvi_lsm_view *view, kv_slic
 }
 
 /* What `visit` is shown is pinned: the view holds the memtable, the block is held. */
-KVI_PRIVATE kv_status kvi_lsm_view_key(kv_lsm *db, kv_slice key, uint64_t sequence, kv_visit_fn visit, void *user, kv_buf *copy)
+KVI_PRIVATE kv_status kvi_lsm_view_key(kv_lsm *db, const kv_snapshot *snapshot, kv_slice key, kv_visit_fn visit, void *user, kv_buf *copy)
 {
     kvi_lsm_view *view = kvi_lsm_view_get(db);
     kvi_lsm_found found;
     kv_status     s;
-    if (sequence == KVI_LSM_NO_SEQUENCE) sequence = kvi_load_u64(&db->visible);
-    s = kvi_lsm_find(db, view, key, sequence, &found);
+    if (KVI_UNLIKELY(!view)) return kvi_lsm_is_closed(db);
+    s = kvi_lsm_find(db, view, key, snapshot ? snapshot->sequence : kvi_load_u64(&db->visible), &found);
     if (s == KV_OK && found.deleted) s = KV_NOT_FOUND;
     if (s == KV_OK && copy) { s = kv_buf_assign(copy, found.value); if (s < 0) (void)kvi_error_set(&db->error, s, NULL); }
     else if (s == KV_OK && visit) (void)visit(user, key, found.value);
@@ -3561,6 +3641,11 @@ KVI_PRIVATE bool kvi_lsm_enter(kv_lsm *db, kvi_lsm_writer *w)
 {
     bool done;
     kvi_mutex_lock(&db->mutex);
+    if (KVI_UNLIKELY(db->closing && !w->begun)) {
+        w->status = kvi_lsm_is_closed(db);
+        kvi_mutex_unlock(&db->mutex);
+        return false;
+    }
     w->next = NULL;
     *db->writers_end = w;
     db->writers_end = &w->next;
@@ -3577,7 +3662,7 @@ KVI_PRIVATE bool kvi_lsm_enter(kv_lsm *db, kvi_lsm_writer *w)
         kvi_mutex_lock(&db->mutex);
     }
     done = w->done;
-    if (done) kvi_mutex_unlock(&db->mutex);
+    if (done) { db->woken--; kvi_mutex_unlock(&db->mutex); }
     return !done;
 }
 /* End the group that ends with `last`; the leader's mutex is given up. */
@@ -3590,7 +3675,7 @@ KVI_PRIVATE void kvi_lsm_leave(kv_lsm *db, kvi_lsm_writer *leader, kvi_lsm_write
         kvi_poke_u32(&db->queued, db->queued - 1);
         w->status = status;
         w->done = true;
-        if (w != leader && w->waiting) kvi_cond_signal(&w->cond);
+        if (w != leader) { db->woken++; if (w->waiting) kvi_cond_signal(&w->cond); }
         if (w == last) break;
     }
     if (db->writers && db->writers->waiting) kvi_cond_signal(&db->writers->cond);
@@ -3945,17 +4030,19 @@ KVI_PRIVATE kv_status kvi_lsm_commit(kv_lsm *db, kvi_lsm_writer *w)
 }
 /* Lead alone, without the mutex, to read or change what only a leader may; end it with
    kvi_lsm_lead_alone_end, or with kvi_lsm_lead (mutex taken) to write as well. */
-KVI_PRIVATE void kvi_lsm_lead_alone(kv_lsm *db, kvi_lsm_writer *w)
+KVI_PRIVATE kv_status kvi_lsm_lead_alone(kv_lsm *db, kvi_lsm_writer *w)
 {
-    w->alone = true;
-    (void)kvi_lsm_enter(db, w);                             /* nobody takes one along who wants to be alone */
+    w->alone = true;                                        /* so nobody takes it along: not to lead is to be refused */
+    if (!kvi_lsm_enter(db, w)) return w->status;
     kvi_mutex_unlock(&db->mutex);
+    return KV_OK;
 }
-/* The same for what takes long, or waits: nobody syncs meanwhile, so nothing is left that would have to be. */
+/* The same for what takes long, or waits: nobody syncs meanwhile, so nothing is left that would have to
+   be. Of a call that has begun. */
 KVI_PRIVATE kv_status kvi_lsm_lead_long(kv_lsm *db, kvi_lsm_writer *w)
 {
     kv_status s;
-    w->alone = true;
+    w->alone = w->begun = true;
     (void)kvi_lsm_enter(db, w);
     s = kvi_lsm_settle(db);
     kvi_mutex_unlock(&db->mutex);
@@ -3973,7 +4060,7 @@ KVI_PRIVATE void kvi_lsm_writer_init(kv_lsm *db, kvi_lsm_writer *w, uint8_t op, 
     w->count = op ? 1 : 0;
     w->op = op;
     w->sync = db->options.sync == KV_SYNC_WRITE;
-    w->done = w->waiting = w->alone = false;
+    w->done = w->waiting = w->alone = w->begun = false;
     w->key = key;
     w->value = value;
     w->ops = kv_bytes(NULL, 0);
@@ -3999,11 +4086,12 @@ KVI_PRIVATE kv_status kvi_lsm_write_batch(kv_lsm *db, const kv_lsm_batch *b)
     if (db->options.sync != KV_SYNC_NONE) w.sync = true;
     return kvi_lsm_commit(db, &w);
 }
+/* Of a call that has begun, or of the store itself. */
 KVI_PRIVATE kv_status kvi_lsm_sync_now(kv_lsm *db)
 {
     kvi_lsm_writer w;
     kvi_lsm_writer_init(db, &w, 0, kv_bytes(NULL, 0), kv_bytes(NULL, 0));
-    w.sync = true;
+    w.sync = w.begun = true;
     return kvi_lsm_commit(db, &w);
 }
 
@@ -4734,14 +4822,15 @@ KVI_PRIVATE void kvi_lsm_work_give(kv_lsm *db)
     kvi_mutex_unlock(&db->mutex);
 }
 
-/* Freeze what is in the memtable and see it into tables. */
+/* Freeze what is in the memtable and see it into tables. Of a call that has begun, or of kv_lsm_close. */
 KVI_PRIVATE kv_status kvi_lsm_flush_now(kv_lsm *db)
 {
     kvi_lsm_writer w;
     kv_status      s;
     uint64_t       target;
     kvi_lsm_writer_init(db, &w, 0, kv_bytes(NULL, 0), kv_bytes(NULL, 0));
-    kvi_lsm_lead_alone(db, &w);
+    w.begun = true;
+    (void)kvi_lsm_lead_alone(db, &w);
     kvi_mutex_lock(&db->mutex);
     s = kvi_lsm_is_broken(db);
     while (s == KV_OK && db->active->count && db->frozen_count >= KVI_LSM_FROZEN_MAX) {
@@ -4823,6 +4912,7 @@ KVI_PRIVATE kv_status kvi_lsm_merge_range(kv_lsm *db, const kv_range *range, kv_
             s = kvi_lsm_flush_turn(db);
             if (s < 0) { kvi_lsm_work_failed(db, s); break; }
             if (s == KV_END) s = kvi_lsm_merge_turn(db);
+            if (s == KV_OK && db->merge_job == job && kvi_load_u32(&db->closing)) { s = KV_END; kvi_lsm_job_end(db, &db->merge_job, KV_OK); }
             if (s != KV_OK || !progress || db->merge_job != job) continue;
             done = 0;
             for (uint32_t i = 0; i < job->merge.count; i++) done += job->merge.sources[i].read_bytes;
@@ -5430,6 +5520,7 @@ typedef struct kvi_lsm_cursor {
     kvi_lsm_view  *view;
     uint64_t       sequence;
     bool           backward, parked;
+    bool           users;                   /* given to the user, who may hold it while the store is closed */
     kvi_lsm_merge  merge;
     kv_buf         key;                     /* what was sought, while parked */
     kvi_lsm_block *value_block;             /* backward: what the value lies in */
@@ -5593,33 +5684,43 @@ KVI_PRIVATE void kvi_lsm_cursor_close(kv_iter *i)
 {
     kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
     kv_lsm         *db = c->db;
+    kvi_lsm_view   *view = c->view;
     if (db->fork_count != kvi_fork_count()) return;         /* the memory goes with the process */
     kvi_lsm_merge_close(db, &c->merge);
     kvi_lsm_block_release(db, c->value_block);
     kv_buf_free(&c->key);
-    kvi_lsm_view_release(db, c->view);
+    if (c->users) kvi_lsm_view_mark_cursor(db, view, false);
     kvi_free(&db->options.allocator, c, sizeof *c);
+    kvi_lsm_view_release(db, view);                         /* and perhaps the store, which was closed */
 }
 static const kv_iter_ops kvi_lsm_cursor_ops = {
     kvi_lsm_cursor_seek, kvi_lsm_cursor_seek_before, kvi_lsm_cursor_last, kvi_lsm_cursor_next, kvi_lsm_cursor_prev, NULL, kvi_lsm_cursor_close
 };
 
-KVI_PRIVATE kv_status kvi_lsm_cursor_new(kv_lsm *db, uint64_t sequence, kv_iter **iter)
+/* `sequence`: its moment, that of a snapshot or of a leader; NULL: now. `users`: see kvi_lsm_cursor. */
+KVI_PRIVATE kv_status kvi_lsm_cursor_new(kv_lsm *db, const uint64_t *sequence, bool users, kv_iter **iter)
 {
-    kvi_lsm_cursor *c = (kvi_lsm_cursor *)kvi_alloc_zero(&db->options.allocator, sizeof *c);
-    kvi_lsm_view   *view;
+    kvi_lsm_view   *view = kvi_lsm_view_get(db);            /* first: it pins the store, and holds all that the sequence shows */
+    kvi_lsm_cursor *c;
     uint32_t        k = 0;
-    if (!c) return kvi_lsm_no_memory(db);
-    c->view = view = kvi_lsm_view_get(db);                  /* before the sequence: the view holds all of it then */
-    c->sequence = sequence == KVI_LSM_NO_SEQUENCE ? kvi_load_u64(&db->visible) : sequence;
+    if (!view) return kvi_lsm_is_closed(db);
+    c = (kvi_lsm_cursor *)kvi_alloc_zero(&db->options.allocator, sizeof *c);
+    if (!c) {
+        (void)kvi_lsm_no_memory(db);
+        kvi_lsm_view_release(db, view);
+        return KV_ERR_NO_MEMORY;
+    }
+    c->view = view;
+    c->sequence = sequence ? *sequence : kvi_load_u64(&db->visible);
     c->db = db;
     c->iter.ops = &kvi_lsm_cursor_ops;
     c->iter.store = &db->store;
     c->iter.allocator = c->key.allocator = db->options.allocator;
     c->merge.sources = (kvi_lsm_source *)kvi_alloc(&db->options.allocator, (1 + view->frozen_count + view->version->run_count) * sizeof *c->merge.sources);
     if (!c->merge.sources) {
+        (void)kvi_lsm_no_memory(db);
         kvi_lsm_cursor_close(&c->iter);
-        return kvi_lsm_no_memory(db);
+        return KV_ERR_NO_MEMORY;
     }
     kvi_lsm_source_memtable(&c->merge.sources[k++], db, view->active);
     for (uint32_t i = 0; i < view->frozen_count; i++) kvi_lsm_source_memtable(&c->merge.sources[k++], db, view->frozen[i]);
@@ -5628,12 +5729,14 @@ KVI_PRIVATE kv_status kvi_lsm_cursor_new(kv_lsm *db, uint64_t sequence, kv_iter 
         kvi_lsm_source_tables(&c->merge.sources[k++], db, view->version->tables + run->first, run->count, false);
     }
     c->merge.count = k;
+    c->users = users;
+    if (users) kvi_lsm_view_mark_cursor(db, view, true);
     *iter = &c->iter;
     return KV_OK;
 }
-KVI_PRIVATE kv_status kvi_lsm_cursor_open(kv_lsm *db, uint64_t sequence, const kv_range *range, kv_iter **iter)
+KVI_PRIVATE kv_status kvi_lsm_cursor_open(kv_lsm *db, const uint64_t *sequence, bool users, const kv_range *range, kv_iter **iter)
 {
-    kv_status s = kvi_lsm_cursor_new(db, sequence, iter);
+    kv_status s = kvi_lsm_cursor_new(db, sequence, users, iter);
     if (s < 0) return s;
     s = kv_iter_start(*iter, range);
     if (s < 0) { kv_iter_close(*iter); *iter = NULL; }
@@ -6769,6 +6872,8 @@ KVI_PRIVATE kv_status kvi_lsm_mark_clean(kv_lsm *db)
     return s < 0 ? s : kvi_lsm_edit_commit(db);
 }
 
+/* 1. no new calls; those that write or wait end    2. everything to tables, the mark    3. no new reads;
+   those that there are end, and the last cursor takes the store along, where there is one. */
 KVI_LSM_DEFINE kv_status kv_lsm_close(kv_lsm *db)
 {
     kv_status s = KV_OK;
@@ -6777,6 +6882,14 @@ KVI_LSM_DEFINE kv_status kv_lsm_close(kv_lsm *db)
         if (db->lock) (void)db->io->unlock(db->io->user, db->lock);
         return KV_OK;
     }
+
+    /* 1. */
+    kvi_mutex_lock(&db->mutex);
+    kvi_store_u32(&db->closing, 1);
+    while (db->writers || db->woken || db->inside) kvi_cond_wait_ms(&db->work_done, &db->mutex, 2);
+    kvi_mutex_unlock(&db->mutex);
+
+    /* 2. */
     if (!db->options.read_only) s = kvi_lsm_flush_now(db);
     kvi_lsm_threads_stop(db);
     if (db->options.sync == KV_SYNC_BATCH) (void)kvi_lsm_sync_now(db);     /* what was acknowledged, also where the flush failed */
@@ -6785,7 +6898,9 @@ KVI_LSM_DEFINE kv_status kv_lsm_close(kv_lsm *db)
         kvi_lsm_job_end(db, &db->merge_job, KV_OK);         /* what it made goes; its inputs stay */
         s = kvi_lsm_mark_clean(db);
     }
-    kvi_lsm_free(db);
+
+    /* 3. */
+    if (kvi_lsm_views_close(db)) kvi_lsm_free(db);
     return s;
 }
 
@@ -6814,50 +6929,55 @@ KVI_LSM_DEFINE kv_status kv_lsm_get(kv_lsm *db, kv_slice key, kv_buf *value)
     kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
     if (s < 0) return s;
     if (!value) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "value is NULL");
-    return kvi_lsm_view_key(db, key, KVI_LSM_NO_SEQUENCE, NULL, NULL, value);
+    return kvi_lsm_view_key(db, NULL, key, NULL, NULL, value);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_exists(kv_lsm *db, kv_slice key)
 {
     kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
-    return s < 0 ? s : kvi_lsm_view_key(db, key, KVI_LSM_NO_SEQUENCE, NULL, NULL, NULL);
+    return s < 0 ? s : kvi_lsm_view_key(db, NULL, key, NULL, NULL, NULL);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_view(kv_lsm *db, kv_slice key, kv_visit_fn visit, void *user)
 {
     kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
     if (s < 0) return s;
     if (!visit) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "visit is NULL");
-    return kvi_lsm_view_key(db, key, KVI_LSM_NO_SEQUENCE, visit, user, NULL);
+    return kvi_lsm_view_key(db, NULL, key, visit, user, NULL);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_get_at(kv_lsm *db, const kv_snapshot *snapshot, kv_slice key, kv_buf *value)
 {
     kv_status s = kvi_lsm_check_entry(db, key, KVI_LSM_NO_VALUE);
     if (s < 0) return s;
     if (!value) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "value is NULL");
-    return kvi_lsm_view_key(db, key, snapshot ? snapshot->sequence : KVI_LSM_NO_SEQUENCE, NULL, NULL, value);
+    return kvi_lsm_view_key(db, snapshot, key, NULL, NULL, value);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_batch_get(kv_lsm *db, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
 {
-    kv_status first = KV_OK;
+    kvi_lsm_view *view;                                     /* pins the store between two gets */
+    kv_status     first = KV_OK;
     if (!kvi_lsm_usable(db) || (count && (!keys || !values))) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "keys or values is NULL");
+    view = kvi_lsm_view_get(db);
+    if (!view) return kvi_lsm_is_closed(db);
     for (size_t i = 0; i < count; i++) {
         kv_status s = kv_lsm_get(db, keys[i], &values[i]);
         if (statuses) statuses[i] = s;
         if (s < 0 && first == KV_OK) first = s;
     }
+    kvi_lsm_view_release(db, view);
     return first;
 }
 KVI_LSM_DEFINE kv_status kv_lsm_iter_open(kv_lsm *db, const kv_snapshot *snapshot, const kv_range *range, kv_iter **iter)
 {
     if (!kvi_lsm_usable(db) || !iter || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "iter is NULL, or the range is none");
     *iter = NULL;
-    return kvi_lsm_cursor_open(db, snapshot ? snapshot->sequence : KVI_LSM_NO_SEQUENCE, range, iter);
+    return kvi_lsm_cursor_open(db, snapshot ? &snapshot->sequence : NULL, true, range, iter);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_scan(kv_lsm *db, const kv_range *range, kv_visit_fn visit, void *user)
 {
     kv_iter  *i;
     kv_status s;
     if (!visit) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "visit is NULL");
-    s = kv_lsm_iter_open(db, NULL, range, &i);
+    if (!kvi_lsm_usable(db) || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the range is none");
+    s = kvi_lsm_cursor_open(db, NULL, false, range, &i);
     if (s < 0) return s;
     while (kv_iter_valid(i) && visit(user, kv_iter_key(i), kv_iter_value(i))) kv_iter_next(i);
     s = kv_iter_status(i);
@@ -6996,15 +7116,16 @@ KVI_PRIVATE kv_status kvi_lsm_change_key(kv_lsm *db, kv_slice key, kvi_lsm_chang
     kvi_lsm_found  found;
     kv_status      s;
     kvi_lsm_writer_init(db, &w, KVI_LSM_SET, key, KVI_LSM_NO_VALUE);
-    kvi_lsm_lead_alone(db, &w);
-    view = kvi_lsm_view_get(db);
+    s = kvi_lsm_lead_alone(db, &w);
+    if (s < 0) return s;
+    view = kvi_lsm_view_get(db);                            /* there is one as long as somebody leads */
     s = kvi_lsm_find(db, view, key, db->sequence, &found);
     if (s >= 0) s = kvi_lsm_decide(c, s == KV_OK && !found.deleted, found.value);
     kvi_lsm_block_release(db, found.block);
     kvi_lsm_view_release(db, view);
     if (s != KV_OK) {
-        kvi_lsm_lead_alone_end(db, &w);
         if (s == KV_ERR_CONFLICT || s == KV_ERR_WRONG_TYPE || s == KV_ERR_INVALID) (void)kvi_lsm_fail(db, s, kv_status_text(s), key);
+        kvi_lsm_lead_alone_end(db, &w);
         return s;
     }
     w.value = c->value;
@@ -7055,9 +7176,11 @@ KVI_LSM_DEFINE kv_status kv_lsm_delete_range(kv_lsm *db, const kv_range *range, 
     if (!kvi_lsm_usable(db) || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the range is none");
     memset(&b, 0, sizeof b);
     b.allocator = b.ops.allocator = db->options.allocator;
+    s = kvi_lsm_call_begin(db);
+    if (s < 0) return s;
     kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
     s = kvi_lsm_lead_long(db, &w);
-    if (s == KV_OK) s = kvi_lsm_cursor_open(db, db->sequence, range, &i);
+    if (s == KV_OK) s = kvi_lsm_cursor_open(db, &db->sequence, false, range, &i);
     for (; s == KV_OK && kv_iter_valid(i); kv_iter_next(i)) {
         s = kvi_lsm_batch_add(&b, KVI_LSM_DELETE, kv_iter_key(i), KVI_LSM_NO_VALUE);
         if (s < 0) (void)kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the range has more keys than a batch holds" : NULL);
@@ -7078,7 +7201,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_delete_range(kv_lsm *db, const kv_range *range, 
     }
     if (s == KV_OK && deleted) *deleted = b.count;
     kv_buf_free(&b.ops);
-    return s;
+    return kvi_lsm_call_end(db, s);
 }
 
 /* ---- snapshots ---- */
@@ -7090,6 +7213,13 @@ KVI_LSM_DEFINE kv_status kv_lsm_snapshot(kv_lsm *db, kv_snapshot **snapshot)
     *snapshot = s = (kv_snapshot *)kvi_alloc(&db->options.allocator, sizeof *s);
     if (!s) return kvi_lsm_no_memory(db);
     kvi_mutex_lock(&db->mutex);
+    if (db->closing) {
+        kvi_free(&db->options.allocator, s, sizeof *s);
+        *snapshot = NULL;
+        (void)kvi_lsm_is_closed(db);
+        kvi_mutex_unlock(&db->mutex);
+        return KV_ERR_INVALID;
+    }
     s->sequence = kvi_load_u64(&db->visible);
     s->prev = db->snapshots.prev;
     s->next = &db->snapshots;
@@ -7099,33 +7229,38 @@ KVI_LSM_DEFINE kv_status kv_lsm_snapshot(kv_lsm *db, kv_snapshot **snapshot)
 }
 KVI_LSM_DEFINE void kv_lsm_snapshot_release(kv_lsm *db, kv_snapshot *s)
 {
+    kv_allocator a;
     if (!kvi_lsm_usable(db) || !s) return;
+    a = db->options.allocator;
     kvi_mutex_lock(&db->mutex);
     s->prev->next = s->next;
     s->next->prev = s->prev;
     kvi_mutex_unlock(&db->mutex);
-    kvi_free(&db->options.allocator, s, sizeof *s);
+    kvi_free(&a, s, sizeof *s);
 }
 
 /* ---- maintenance ---- */
 
 KVI_LSM_DEFINE kv_status kv_lsm_sync(kv_lsm *db)
 {
+    kv_status s;
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
     if (db->options.read_only) return KV_OK;
-    return kvi_lsm_sync_now(db);
+    s = kvi_lsm_call_begin(db);
+    return s < 0 ? s : kvi_lsm_call_end(db, kvi_lsm_sync_now(db));
 }
 KVI_LSM_DEFINE kv_status kv_lsm_flush(kv_lsm *db)
 {
+    kv_status s;
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
     if (db->options.read_only) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the store was opened read-only");
-    return kvi_lsm_flush_now(db);
+    s = kvi_lsm_call_begin(db);
+    return s < 0 ? s : kvi_lsm_call_end(db, kvi_lsm_flush_now(db));
 }
-KVI_LSM_DEFINE kv_status kv_lsm_step(kv_lsm *db)
+KVI_PRIVATE kv_status kvi_lsm_step(kv_lsm *db)
 {
     bool      sync;
     kv_status s;
-    if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
     kvi_mutex_lock(&db->mutex);
     s = db->broken;
     sync = db->unsynced_since_ms && !db->has_sync_thread && kvi_lsm_can_sync(db);
@@ -7134,17 +7269,27 @@ KVI_LSM_DEFINE kv_status kv_lsm_step(kv_lsm *db)
     if (s < 0 && !sync) return db->options.read_only ? KV_END : kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
     return sync ? kvi_lsm_sync_now(db) : kvi_lsm_work_step(db);
 }
+KVI_LSM_DEFINE kv_status kv_lsm_step(kv_lsm *db)
+{
+    kv_status s;
+    if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
+    s = kvi_lsm_call_begin(db);
+    return s < 0 ? s : kvi_lsm_call_end(db, kvi_lsm_step(db));
+}
 KVI_LSM_DEFINE kv_status kv_lsm_compact(kv_lsm *db, const kv_range *range, kv_progress_fn progress, void *user)
 {
     kv_status s;
     if (!kvi_lsm_usable(db) || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the range is none");
-    s = kv_lsm_flush(db);
+    if (db->options.read_only) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the store was opened read-only");
+    s = kvi_lsm_call_begin(db);
     if (s < 0) return s;
+    s = kvi_lsm_flush_now(db);
+    if (s < 0) return kvi_lsm_call_end(db, s);
     kvi_lsm_work_take(db);
-    while (s == KV_OK && (db->merge_job || db->flush_job)) s = kvi_lsm_work_turn(db);
-    if (s >= 0) s = kvi_lsm_merge_range(db, range, progress, user);
+    while (s == KV_OK && (db->merge_job || db->flush_job)) s = kvi_load_u32(&db->closing) ? KV_END : kvi_lsm_work_turn(db);
+    if (s == KV_OK) s = kvi_lsm_merge_range(db, range, progress, user);
     kvi_lsm_work_give(db);
-    return s;
+    return kvi_lsm_call_end(db, s);
 }
 
 /* Leave the read-only state:
@@ -7232,6 +7377,8 @@ KVI_LSM_DEFINE kv_status kv_lsm_resume(kv_lsm *db)
     kv_status      s;
     bool           broken, poisoned;
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
+    s = kvi_lsm_call_begin(db);
+    if (s < 0) return s;
     kvi_lsm_writer_init(db, &w, 0, KVI_LSM_NO_VALUE, KVI_LSM_NO_VALUE);
     (void)kvi_lsm_lead_long(db, &w);
     kvi_lsm_work_take(db);
@@ -7244,7 +7391,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_resume(kv_lsm *db)
     else s = kvi_lsm_resume(db);
     kvi_lsm_work_give(db);
     kvi_lsm_lead_alone_end(db, &w);
-    return s;
+    return kvi_lsm_call_end(db, s);
 }
 
 KVI_LSM_DEFINE kv_status kv_lsm_locate(kv_lsm *db, kv_slice key, kv_lsm_location *where)
@@ -7255,6 +7402,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_locate(kv_lsm *db, kv_slice key, kv_lsm_location
     if (s < 0) return s;
     if (!where) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "where is NULL");
     view = kvi_lsm_view_get(db);
+    if (!view) return kvi_lsm_is_closed(db);
     s = kvi_lsm_find(db, view, key, kvi_load_u64(&db->visible), &found);
     if (s == KV_OK && found.deleted) s = KV_NOT_FOUND;
     if (s == KV_OK) {
@@ -7275,6 +7423,8 @@ KVI_LSM_DEFINE kv_status kv_lsm_ingest(kv_lsm *db, kv_iter *sorted)
     kvi_lsm_writer w;
     kv_status      s;
     if (!kvi_lsm_usable(db) || !sorted) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the cursor is NULL");
+    s = kvi_lsm_call_begin(db);
+    if (s < 0) return s;
     for (int turn = 0; turn < 10; turn++) {                 /* others go on writing while we wait for a long kv_lsm_compact */
         if (turn) kvi_lsm_lead_alone_end(db, &w);
         kvi_lsm_work_wait(db);
@@ -7284,16 +7434,15 @@ KVI_LSM_DEFINE kv_status kv_lsm_ingest(kv_lsm *db, kv_iter *sorted)
     }
     if (s == KV_OK) s = kvi_lsm_ingest(db, sorted);
     kvi_lsm_lead_alone_end(db, &w);
-    return s;
+    return kvi_lsm_call_end(db, s);
 }
-KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
+KVI_PRIVATE kv_status kvi_lsm_checkpoint(kv_lsm *db, const char *path)
 {
     kv_lsm_options o;
     kv_lsm        *copy;
     kvi_lsm_view  *view;
     kvi_lsm_memtable *unflushed;
     kv_status      s;
-    if (!kvi_lsm_usable(db) || !path || !*path) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the path is empty");
     if (!db->options.read_only) {
         s = kvi_lsm_flush_now(db);
         if (s < 0) return s;
@@ -7330,6 +7479,13 @@ KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
     kvi_store_u32(&copy->keep_files, 1);
     kvi_lsm_free(copy);
     return s;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
+{
+    kv_status s;
+    if (!kvi_lsm_usable(db) || !path || !*path) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the path is empty");
+    s = kvi_lsm_call_begin(db);
+    return s < 0 ? s : kvi_lsm_call_end(db, kvi_lsm_checkpoint(db, path));
 }
 KVI_LSM_DEFINE kv_status kv_lsm_check(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user)
 {
@@ -7377,17 +7533,13 @@ KVI_PRIVATE void kvi_lsm_stats_version(kv_lsm *db, kv_lsm_stats_t *stats, const 
         stats->levels[i].written_bytes = kvi_load_u64(&db->level_written[i]);
     }
 }
-KVI_LSM_DEFINE kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats)
+KVI_PRIVATE void kvi_lsm_stats(kv_lsm *db, const kvi_lsm_view *view, kv_lsm_stats_t *stats)
 {
-    kvi_lsm_view *view;
-    if (!kvi_lsm_usable(db) || !stats) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "stats is NULL");
     memset(stats, 0, sizeof *stats);
-    view = kvi_lsm_view_get(db);
     kvi_lsm_stats_memtable(stats, view->active);
     for (uint32_t i = 0; i < view->frozen_count; i++) kvi_lsm_stats_memtable(stats, view->frozen[i]);
     stats->frozen_memtables = view->frozen_count;
     kvi_lsm_stats_version(db, stats, view->version);
-    kvi_lsm_view_release(db, view);
     for (uint32_t i = 0; db->shards && i < KVI_LSM_SHARDS; i++) {
         kvi_lsm_shard *shard = &db->shards[i];
         kvi_spin_lock(&shard->lock);
@@ -7421,6 +7573,15 @@ KVI_LSM_DEFINE kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats)
     stats->disk_bytes += stats->log_bytes;
     stats->memory_bytes = sizeof *db + stats->memtable_bytes + stats->cache_bytes + stats->index_bytes + stats->filter_bytes + kvi_load_u64(&db->memory_bytes_tables);
     if (stats->user_bytes) stats->write_amplification = (double)stats->written_bytes / (double)stats->user_bytes;
+}
+KVI_LSM_DEFINE kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats)
+{
+    kvi_lsm_view *view;
+    if (!kvi_lsm_usable(db) || !stats) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "stats is NULL");
+    view = kvi_lsm_view_get(db);
+    if (!view) return kvi_lsm_is_closed(db);
+    kvi_lsm_stats(db, view, stats);
+    kvi_lsm_view_release(db, view);
     return KV_OK;
 }
 
@@ -7439,7 +7600,7 @@ KVI_PRIVATE kv_status kvi_lsm_store_count(kv_store *s, const kv_range *range, ui
 KVI_PRIVATE kv_status kvi_lsm_store_iter(kv_store *s, kv_iter **iter)
 {
     kv_lsm *db = (kv_lsm *)s;
-    return kvi_lsm_usable(db) ? kvi_lsm_cursor_new(db, KVI_LSM_NO_SEQUENCE, iter) : KV_ERR_INVALID;
+    return kvi_lsm_usable(db) ? kvi_lsm_cursor_new(db, NULL, true, iter) : KV_ERR_INVALID;
 }
 KVI_PRIVATE kv_status kvi_lsm_store_flush(kv_store *s) { return kv_lsm_flush((kv_lsm *)s); }
 KVI_PRIVATE kv_status kvi_lsm_store_close(kv_store *s) { return kv_lsm_close((kv_lsm *)s); }
@@ -7448,9 +7609,10 @@ KVI_PRIVATE kv_status kvi_lsm_store_stats(kv_store *s, kv_stats *stats)
     kv_lsm        *db = (kv_lsm *)s;
     kvi_lsm_view  *view;
     kv_lsm_stats_t all;
-    kv_status      status = kv_lsm_stats(db, &all);
-    if (status < 0) return status;
+    if (!kvi_lsm_usable(db)) return KV_ERR_INVALID;
     view = kvi_lsm_view_get(db);
+    if (!view) return kvi_lsm_is_closed(db);
+    kvi_lsm_stats(db, view, &all);
     for (uint32_t i = 0; i < view->version->count; i++) {
         const kvi_lsm_table *t = view->version->tables[i];
         stats->keys += t->entries - t->tombstones;

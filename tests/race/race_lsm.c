@@ -1,8 +1,10 @@
 /* race_lsm.c
    Goal: any thread may read, write, iterate, take snapshots, flush, merge, sync and ask for statistics
-   at any time; what a reader sees is some moment of the store, whole.
+   at any time; what a reader sees is some moment of the store, whole. Closing it waits for those who are
+   in a call, refuses those who come, and leaves cursors alone.
    Method: accounts whose sum never changes: writers move amounts between them in batches, readers add up
-   all accounts through cursors, scans and snapshots. Run under ThreadSanitizer. */
+   all accounts through cursors, scans and snapshots. Then every kind of call in flight while the store is
+   closed: in loops until they are refused, and one by one, held up inside. Run under ThreadSanitizer. */
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #include "../kv_disk.h"
@@ -206,6 +208,252 @@ TEST(lsm_race, writers_share_a_group)
     CHECK_EQ(n, 8 * b.rounds);
     CHECK_OK(kv_lsm_close(b.db));
     disk_free(d);
+}
+
+/* ---- closing while others are in calls ---- */
+
+enum { CLOSERS = 8, EACH_AT_LEAST = 20 };
+
+typedef struct flight { kv_lsm *db; uint32_t inside, go_on, wrong; uint64_t turns[CLOSERS], acked[CLOSERS], seed; } flight;
+typedef struct pilot { flight *f; uint32_t number; pthread_t thread; } pilot;
+
+static void astray(flight *f, const char *what, kv_status s)
+{
+    if (kvi_add_u32(&f->wrong, 1) < 5) fprintf(stderr, "%s: %s\n", what, kv_status_text(s));
+}
+/* One call, or a few that belong together. KV_ERR_INVALID: the store was closed. */
+static kv_status fly(flight *f, uint32_t number, uint64_t turn, test_rng *r)
+{
+    kv_lsm        *db = f->db;
+    kv_lsm_stats_t stats;
+    kv_stats       plain;
+    kv_iter       *i = NULL;
+    kv_snapshot   *snapshot = NULL;
+    kv_buf         value;
+    kv_pair        pairs[2];
+    kv_slice       keys[2];
+    kv_buf         values[2];
+    kv_range       nothing;
+    uint64_t       n = 0, before = kvi_load_u64(&f->acked[0]);
+    char           text[2][16];
+    kv_status      s;
+    memset(&value, 0, sizeof value);
+    memset(values, 0, sizeof values);
+    memset(&nothing, 0, sizeof nothing);
+    nothing.prefix = KV_STR("zz nothing");
+    switch (number) {
+    case 0:                                                 /* acknowledged: there after the next open */
+        s = kv_lsm_set(db, account_key(turn, text[0]), KV_STR("value"));
+        if (s == KV_OK) kvi_store_u64(&f->acked[0], turn + 1);
+        return s;
+    case 1:
+        pairs[0].key = account_key(50000 + 2 * turn, text[0]);
+        pairs[1].key = account_key(50001 + 2 * turn, text[1]);
+        pairs[0].value = pairs[1].value = KV_STR("pair");
+        s = kv_lsm_batch_set(db, pairs, 2);
+        if (s == KV_OK) kvi_store_u64(&f->acked[1], turn + 1);
+        return s;
+    case 2:                                                 /* what was acknowledged before is found */
+        s = before ? kv_lsm_get(db, account_key(test_below(r, before), text[0]), &value) : KV_OK;
+        kv_buf_free(&value);
+        if (s != KV_OK) return s;                           /* not found would be wrong, too */
+        keys[0] = keys[1] = KV_STR("nothing");
+        s = kv_lsm_batch_get(db, keys, 2, values, NULL);
+        if (s == KV_OK) s = kv_lsm_exists(db, keys[0]);
+        return s == KV_NOT_FOUND ? KV_OK : s;
+    case 3:                                                 /* a cursor goes on after the end */
+        s = kv_lsm_iter_open(db, NULL, NULL, &i);
+        if (s < 0) return s;
+        for (; kv_iter_valid(i); kv_iter_next(i)) n++;
+        if (kv_iter_status(i) < 0 || n < before) astray(f, "a cursor", kv_iter_status(i));
+        kv_iter_last(i);
+        for (int k = 0; k < 10; k++) kv_iter_prev(i);
+        if (kv_iter_status(i) < 0) astray(f, "a cursor back", kv_iter_status(i));
+        kv_iter_close(i);
+        return KV_OK;
+    case 4:
+        s = kv_lsm_snapshot(db, &snapshot);
+        if (s < 0) return s;
+        s = kv_lsm_get_at(db, snapshot, KV_STR("nothing"), &value);
+        if (s != KV_ERR_INVALID) kv_lsm_snapshot_release(db, snapshot);
+        return s == KV_NOT_FOUND ? KV_OK : s;
+    case 5:
+        s = turn % 3 == 0 ? kv_lsm_compact(db, NULL, NULL, NULL) : turn % 3 == 1 ? kv_lsm_flush(db) : kv_lsm_sync(db);
+        return s == KV_END ? KV_OK : s;
+    case 6:
+        s = kv_lsm_increment(db, KV_STR("zz counter"), 1, NULL);
+        if (s == KV_OK) kvi_add_u64(&f->acked[6], 1);
+        if (s == KV_OK && turn % 8 == 0) s = kv_lsm_delete_range(db, &nothing, NULL);
+        return s;
+    default:
+        s = kv_lsm_stats(db, &stats);
+        if (s == KV_OK) s = kv_store_stats(kv_lsm_store(db), &plain);
+        if (s == KV_OK) s = kv_lsm_count(db, NULL, &n);
+        if (s == KV_OK) s = kv_lsm_resume(db);
+        if (s == KV_OK) s = kv_lsm_step(db);
+        return s == KV_END ? KV_OK : s;
+    }
+}
+static void *run_pilot(void *argument)
+{
+    pilot    *p = (pilot *)argument;
+    test_rng  r = { p->f->seed + p->number };
+    kv_status s = KV_OK;
+    for (uint64_t turn = 0; s == KV_OK; turn++) {
+        s = fly(p->f, p->number, turn, &r);
+        kvi_store_u64(&p->f->turns[p->number], turn + 1);
+    }
+    if (s != KV_ERR_INVALID) astray(p->f, "a call beside kv_lsm_close", s);
+    return NULL;
+}
+/* Somebody holds a cursor, so whoever comes after the end is refused, and is not lost. */
+static void close_in_flight(kv_lsm_style style, kv_sync sync)
+{
+    flight         f;
+    pilot          pilots[CLOSERS];
+    disk          *d = disk_new();
+    kv_lsm_options o;
+    kv_lsm        *again;
+    kv_iter       *pin;
+    uint64_t       n = 0;
+    int64_t        counter = 0;
+    char           key[16];
+    memset(&f, 0, sizeof f);
+    memset(&o, 0, sizeof o);
+    d->recording = false;
+    o.io = disk_io(d);
+    o.memtable_bytes = 8192;
+    o.block_bytes = 512;
+    o.table_bytes = 4096;
+    o.l1_bytes = 16384;
+    o.cache_bytes = 65536;
+    o.style = style;
+    o.sync = sync;
+    o.open_files = 4;
+    f.seed = test_seed_value;
+    if (!CHECK_OK(kv_lsm_open("db", &o, &f.db))) return;
+    CHECK_OK(kv_lsm_set(f.db, KV_STR("a pin"), KV_STR("1")));
+    CHECK_OK(kv_lsm_iter_open(f.db, NULL, NULL, &pin));
+    for (uint32_t i = 0; i < CLOSERS; i++) {
+        pilots[i].f = &f;
+        pilots[i].number = i;
+        CHECK_EQ(pthread_create(&pilots[i].thread, NULL, run_pilot, &pilots[i]), 0);
+    }
+    for (uint32_t i = 0; i < CLOSERS; i++) while (kvi_load_u64(&f.turns[i]) < EACH_AT_LEAST && !kvi_load_u32(&f.wrong)) kvi_sleep_ms(1);
+    CHECK_OK(kv_lsm_close(f.db));
+    CHECK_EQ(kv_lsm_open("db", &o, &again), KV_ERR_BUSY);
+    CHECK_EQ(kv_lsm_set(f.db, KV_STR("late"), KV_STR("1")), KV_ERR_INVALID);
+    CHECK(strstr(kv_last_error(kv_lsm_store(f.db)), "closed") != NULL);
+    for (uint32_t i = 0; i < CLOSERS; i++) pthread_join(pilots[i].thread, NULL);
+    CHECK_EQ(f.wrong, 0);
+    for (kv_iter_first(pin); kv_iter_valid(pin); kv_iter_next(pin)) n++;
+    CHECK_OK(kv_iter_status(pin));
+    CHECK_EQ(n, 1);                                         /* its moment */
+    kv_iter_close(pin);
+    CHECK_EQ(disk_open_count(d), 0);
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    if (!CHECK_OK(kv_lsm_open("db", &o, &again))) return;
+    for (uint64_t i = 0; i < f.acked[0]; i++) CHECK_OK(kv_lsm_exists(again, account_key(i, key)));
+    for (uint64_t i = 0; i < 2 * f.acked[1]; i++) CHECK_OK(kv_lsm_exists(again, account_key(50000 + i, key)));
+    CHECK_OK(kv_get_int64(kv_lsm_store(again), KV_STR("zz counter"), &counter));
+    CHECK_EQ(counter, f.acked[6]);
+    CHECK_EQ(kv_lsm_exists(again, KV_STR("late")), KV_NOT_FOUND);
+    CHECK_OK(kv_lsm_close(again));
+    CHECK_EQ(disk_violations(d), 0);
+    CHECK_EQ(disk_open_count(d), 0);
+    disk_free(d);
+}
+TEST(lsm_race, close_in_flight) { for (int i = 0; i < 3; i++) close_in_flight(KV_LSM_LEVELED, KV_SYNC_BATCH); }
+TEST(lsm_race, close_in_flight_tiered_and_synced) { for (int i = 0; i < 3; i++) close_in_flight(KV_LSM_TIERED, KV_SYNC_WRITE); }
+
+/* Held up inside one call, until the store is being closed. */
+static bool hold_up(flight *f)
+{
+    kvi_store_u32(&f->inside, 1);
+    while (!kvi_load_u32(&f->go_on)) kvi_sleep_ms(1);
+    kvi_sleep_ms(20);
+    return true;
+}
+static bool hold_up_visit(void *user, kv_slice key, kv_slice value)
+{
+    (void)key;
+    (void)value;
+    return hold_up((flight *)user);
+}
+static bool hold_up_progress(void *user, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return hold_up((flight *)user);
+}
+static void *run_held(void *argument)
+{
+    pilot *p = (pilot *)argument;
+    flight *f = p->f;
+    switch (p->number) {
+    case 0: f->acked[0] = (uint64_t)kv_lsm_view(f->db, KV_STR("key00001"), hold_up_visit, f); break;
+    case 1: { kv_range one; memset(&one, 0, sizeof one); one.limit = 1; f->acked[0] = (uint64_t)kv_lsm_scan(f->db, &one, hold_up_visit, f); break; }
+    case 2: f->acked[0] = (uint64_t)kv_lsm_compact(f->db, NULL, hold_up_progress, f); break;
+    default: f->acked[0] = (uint64_t)kv_lsm_set(f->db, KV_STR("late"), KV_STR("set"));
+    }
+    kvi_store_u32(&f->inside, 2);
+    return NULL;
+}
+static flight *held_writer;
+static void hold_up_watch(void *user, disk *d, const disk_op *op)
+{
+    (void)user;
+    (void)d;
+    if (held_writer && op->kind == DISK_SYNC && !kvi_load_u32(&held_writer->inside)) (void)hold_up(held_writer);
+}
+static void *run_release(void *argument)        /* a moment after main went into kv_lsm_close */
+{
+    kvi_sleep_ms(20);
+    kvi_store_u32(&((flight *)argument)->go_on, 1);
+    return NULL;
+}
+TEST(lsm_race, close_waits_for_who_is_inside)
+{
+    for (uint32_t number = 0; number < 4; number++) {
+        flight         f;
+        pilot          p;
+        pthread_t      release;
+        disk          *d = disk_new();
+        kv_lsm_options o;
+        char           key[16], value[2000];
+        memset(&f, 0, sizeof f);
+        memset(&o, 0, sizeof o);
+        memset(value, 'v', sizeof value);
+        d->recording = false;
+        o.io = disk_io(d);
+        o.codec = KV_CODEC_NONE;
+        o.sync = KV_SYNC_NONE;
+        if (!CHECK_OK(kv_lsm_open("db", &o, &f.db))) return;
+        for (int i = 0; i < 2000; i++) { snprintf(key, sizeof key, "key%05d", i); CHECK_OK(kv_lsm_set(f.db, kv_cstr(key), kv_bytes(value, sizeof value))); }
+        CHECK_OK(kv_lsm_flush(f.db));
+        CHECK_OK(kv_lsm_close(f.db));
+        o.sync = KV_SYNC_WRITE;
+        if (!CHECK_OK(kv_lsm_open("db", &o, &f.db))) return;
+        p.f = &f;
+        p.number = number;
+        if (number == 3) { held_writer = &f; d->watch = hold_up_watch; }
+        CHECK_EQ(pthread_create(&p.thread, NULL, run_held, &p), 0);
+        while (!kvi_load_u32(&f.inside)) kvi_sleep_ms(1);
+        CHECK_EQ(pthread_create(&release, NULL, run_release, &f), 0);
+        CHECK_OK(kv_lsm_close(f.db));
+        CHECK(number == 3 || disk_open_count(d) == 0);
+        pthread_join(p.thread, NULL);
+        pthread_join(release, NULL);
+        held_writer = NULL;
+        CHECK_EQ((int)f.acked[0], number == 2 ? KV_END : KV_OK);
+        CHECK_EQ(disk_open_count(d), 0);
+        if (!CHECK_OK(kv_lsm_open("db", &o, &f.db))) return;
+        CHECK_EQ(kv_lsm_exists(f.db, KV_STR("late")), number == 3 ? KV_OK : KV_NOT_FOUND);
+        CHECK_OK(kv_lsm_exists(f.db, KV_STR("key01999")));
+        CHECK_OK(kv_lsm_close(f.db));
+        CHECK_EQ(disk_violations(d), 0);
+        disk_free(d);
+    }
 }
 
 TEST_MAIN()
