@@ -449,6 +449,9 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
 #define KVI_LSM_HUGE_FROM ((size_t)16 << 20)    /* memtables so large lie in huge pages, where the system has them */
 #define KVI_LSM_HEIGHT_MAX 12
+#define KVI_LSM_REVIEW_FIRST 1024           /* entries, after which a memtable looks whether its heads tell keys apart, */
+#define KVI_LSM_REVIEW_LAST 16384           /* and again; in steps of 16 times */
+#define KVI_LSM_REVIEW_BYTES ((size_t)4 << 20)  /* a larger one is left as it is */
 #define KVI_LSM_ROOT_SIZE 1024              /* of the current directory, where a path is relative to it; longer ones stay relative */
 #define KVI_LSM_SHARDS 16                   /* of the block cache */
 #define KVI_LSM_NO_SEQUENCE UINT64_MAX
@@ -628,8 +631,9 @@ typedef struct kvi_lsm_memtable {
     uint64_t       hash_seed;
     uint8_t        prefix[64];              /* what the heads leave out */
     size_t         prefix_size, shared_size;/* shared_size: what all keys share so far, for the next memtable */
+    uint64_t       review_at;               /* so many entries: see kvi_lsm_reorder; 0: no more */
     kvi_lsm_entry *head;                    /* a tower with no key, before all */
-    kvi_lsm_entry *tails[KVI_LSM_HEIGHT_MAX];   /* the last entry of each level; the writer's */
+    kvi_lsm_entry *finger[KVI_LSM_HEIGHT_MAX];  /* the newest entry, and what comes before it at higher levels; the writer's */
 } kvi_lsm_memtable;
 
 /* What the index of a table says, and its filter. One allocation. */
@@ -1106,6 +1110,7 @@ KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_mem
     if (!m->filter || !kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX))) { kvi_lsm_memtable_free(db, m); return NULL; }
     kvi_poke_size(&m->allocated_bytes, m->allocated_bytes + m->filter_words * sizeof *m->filter);
     m->hash_seed = db->hash_seed;
+    m->review_at = KVI_LSM_REVIEW_FIRST;
     m->refs = 1;
     m->height = 1;
     m->random = db->sequence * 2 + 1;
@@ -1114,10 +1119,10 @@ KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_mem
     memset(head, 0, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX));
     head->height = KVI_LSM_HEIGHT_MAX;
     m->head = head;
-    for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) m->tails[i] = head;
+    for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) m->finger[i] = head;
     if (before && before->count) {
         m->prefix_size = before->shared_size < sizeof m->prefix ? before->shared_size : sizeof m->prefix;
-        memcpy(m->prefix, before->tails[0]->bytes, m->prefix_size);
+        memcpy(m->prefix, before->finger[0]->bytes, m->prefix_size);
     }
     return m;
 }
@@ -1181,15 +1186,24 @@ KVI_INLINE void kvi_lsm_memtable_share(kvi_lsm_memtable *m, kv_slice key)
     const uint8_t *some;
     if (m->count == 0) { m->shared_size = key.size; return; }
     if (m->shared_size == 0) return;
-    some = m->tails[0]->bytes;
+    some = m->finger[0]->bytes;
     if (key.size >= m->shared_size && kvi_equal(some, key.data, m->shared_size)) return;
     m->shared_size = kvi_common_prefix(some, key.data, key.size < m->shared_size ? key.size : m->shared_size);
+}
+
+/* Does (head, key, sequence) come right behind the newest entry? Then the finger is in place. */
+KVI_INLINE bool kvi_lsm_memtable_follows(const kvi_lsm_memtable *m, uint64_t head, kv_slice key, uint64_t sequence)
+{
+    const kvi_lsm_entry *last = m->finger[0], *next = (const kvi_lsm_entry *)kvi_peek_ptr(&kvi_lsm_links(last)->to);
+    uint64_t             there = kvi_peek_u64(&kvi_lsm_links(last)->head);
+    if (last != m->head && kvi_lsm_entry_order(last, head, key, sequence) >= 0) return false;
+    return !next || there > head || (there == head && kvi_lsm_entry_order(next, head, key, sequence) > 0);
 }
 
 /* Insert; the room is reserved, and the sequence is greater than all before. */
 KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_slice key, kv_slice value, uint64_t sequence)
 {
-    kvi_lsm_entry *before[KVI_LSM_HEIGHT_MAX], **link_from = before, *e = (kvi_lsm_entry *)(void *)m->free_at;
+    kvi_lsm_entry *e = (kvi_lsm_entry *)(void *)m->free_at;
     uint32_t       height = kvi_lsm_random_height(m), known = m->height;
     size_t         size = kvi_lsm_entry_size(height) + key.size + value.size;
     uint8_t       *bytes = m->free_end - (key.size + value.size);
@@ -1211,22 +1225,17 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     kvi_copy(bytes, key.data, key.size);
     kvi_copy(bytes + key.size, value.data, value.size);
 
-    /* 2. its place: behind everything, as in a load in order, or searched */
-    if (m->tails[0] == m->head || kvi_lsm_entry_order(m->tails[0], e->head, key, sequence) < 0) link_from = m->tails;
-    else {
-        (void)kvi_lsm_memtable_walk(m, e->head, key, sequence, true, before);
-        for (uint32_t i = known; i < height; i++) before[i] = m->head;
-    }
+    /* 2. its place: right behind the newest one, as in a load in order, or searched */
+    if (!kvi_lsm_memtable_follows(m, e->head, key, sequence)) (void)kvi_lsm_memtable_walk(m, e->head, key, sequence, true, m->finger);
 
     /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
     for (uint32_t i = 0; i < height; i++) {
-        kvi_lsm_link  *from = &kvi_lsm_links(link_from[i])[i], *to = &kvi_lsm_links(e)[i];
-        kvi_lsm_entry *next = (kvi_lsm_entry *)kvi_peek_ptr(&from->to);
+        kvi_lsm_link *from = &kvi_lsm_links(m->finger[i])[i], *to = &kvi_lsm_links(e)[i];
         kvi_poke_u64(&to->head, kvi_peek_u64(&from->head));
-        kvi_poke_ptr(&to->to, next);
+        kvi_poke_ptr(&to->to, kvi_peek_ptr(&from->to));
         kvi_poke_u64(&from->head, e->head);
         kvi_store_ptr(&from->to, e);
-        if (!next) m->tails[i] = e;
+        m->finger[i] = e;
     }
     if (height > known) kvi_store_u32(&m->height, height);
     kvi_poke_u64(&m->count, m->count + 1);
@@ -3711,6 +3720,39 @@ KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
     return KV_OK;
 }
 
+/* The same entries in a new memtable, whose heads leave out what the keys share by now: the first one of
+   a store knows no prefix, and keys that are alike in their first eight bytes would all be compared whole.
+   By the leader, without the mutex. Where there is no memory, all stays as it is. */
+KVI_PRIVATE void kvi_lsm_reorder(kv_lsm *db)
+{
+    kvi_lsm_memtable *m = db->active, *fresh = kvi_lsm_memtable_new(db, m);
+    kvi_lsm_view     *view = (kvi_lsm_view *)kvi_alloc(&db->options.allocator, sizeof *view), *old;
+    if (!fresh || !view || !kvi_lsm_memtable_reserve_entries(db, fresh, (size_t)m->count, (size_t)m->key_bytes, (size_t)m->value_bytes)) {
+        if (fresh) kvi_lsm_memtable_free(db, fresh);
+        kvi_free(&db->options.allocator, view, sizeof *view);
+        return;
+    }
+    for (const kvi_lsm_entry *e = kvi_lsm_next(m->head, 0); e; e = kvi_lsm_next(e, 0))
+        kvi_lsm_memtable_insert(fresh, e->op, kvi_lsm_entry_key(e), kvi_lsm_entry_value(e), e->sequence);
+    fresh->review_at = m->review_at;
+    fresh->log = m->log;
+    kvi_add_u32(&fresh->log->refs, 1);
+    kvi_mutex_lock(&db->mutex);
+    db->active = fresh;
+    old = kvi_lsm_view_switch(db, view);
+    kvi_mutex_unlock(&db->mutex);
+    kvi_lsm_view_release(db, old);
+    kvi_lsm_memtable_release(db, m);
+}
+/* Is it worth that? Asked after a few entries, and after some more. */
+KVI_PRIVATE void kvi_lsm_review(kv_lsm *db)
+{
+    kvi_lsm_memtable *m = db->active;
+    size_t            shared = m->shared_size < sizeof m->prefix ? m->shared_size : sizeof m->prefix;
+    m->review_at = m->review_at < KVI_LSM_REVIEW_LAST ? m->review_at * 16 : 0;
+    if ((shared < m->prefix_size || shared >= m->prefix_size + 3) && m->used_bytes <= KVI_LSM_REVIEW_BYTES) kvi_lsm_reorder(db);
+}
+
 /* Everything logged is on stable storage when this returns KV_OK: older logs first (L2). By the leader. */
 KVI_PRIVATE kv_status kvi_lsm_sync_logs(kv_lsm *db)
 {
@@ -3974,6 +4016,7 @@ KVI_PRIVATE kv_status kvi_lsm_write_group(kv_lsm *db, const kvi_lsm_group *g)
         kvi_lsm_insert_group(db, g);
         kvi_store_u64(&db->visible, db->sequence);
         kvi_poke_u64(&db->user_bytes, db->user_bytes + g->key_bytes + g->value_bytes);
+        if (KVI_UNLIKELY(db->active->review_at && db->active->count >= db->active->review_at)) kvi_lsm_review(db);
     }
     if (db->record.capacity > 4u << 20) kv_buf_free(&db->record);
     return KV_OK;
