@@ -19,8 +19,16 @@
    OPTIONS
    Zero is the default of every member of kv_mem_options; NULL for the options is all defaults. With
    no option the map takes its memory from malloc, may be used by any thread, hashes under a random
-   seed, and grows without a limit. Define KV_MEM_NO_SAVE beside KV_MEM_IMPLEMENTATION to leave the code of
-   snapshots out: kv_mem_save and kv_mem_load are then KV_ERR_UNSUPPORTED.
+   seed, and grows without a limit.
+
+   Where code is scarce, define beside KV_MEM_IMPLEMENTATION what is not needed; the calls stay, and are
+   KV_ERR_UNSUPPORTED:
+       KV_MEM_NO_SAVE       kv_mem_save, kv_mem_load
+       KV_MEM_NO_WATCH      kv_mem_subscribe
+       KV_MEM_NO_TTL        a time to live other than 0 (also one in a snapshot); kv_mem_sweep finds nothing
+       KV_MEM_NO_LIMIT      kv_mem_open with memory_limit_bytes
+   With -Os the short ways for fast maps are left out, too; KV_NO_THREADS leaves out all that is for
+   threads. README has a table of sizes.
 
    THREADS
    Any thread may call anything at any time, but for kv_mem_open, kv_mem_close, and kv_mem_peek, whose
@@ -129,7 +137,7 @@ typedef struct kv_mem_stats_t {
     uint32_t shards;
 } kv_mem_stats_t;
 
-/* Open an empty map. KV_ERR_NO_MEMORY; KV_ERR_NO_SPACE where the limit is too small for the object itself.
+/* Open an empty map. KV_ERR_NO_MEMORY; KV_ERR_NO_SPACE where the limit is too small for the object itself; KV_ERR_UNSUPPORTED: see OPTIONS.
    *m is NULL on failure. */
 KV_API kv_status kv_mem_open(const kv_mem_options *options, kv_mem **m);
 KV_API void      kv_mem_close(kv_mem *m);               /* with all watches; no other thread may be inside. NULL is fine */
@@ -249,6 +257,28 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_DEFINE KVI_DEFINE
 #endif
 
+/* What was not left out. */
+#ifdef KV_MEM_NO_SAVE
+#define KVI_MEM_SAVE 0
+#else
+#define KVI_MEM_SAVE 1
+#endif
+#ifdef KV_MEM_NO_WATCH
+#define KVI_MEM_WATCH 0
+#else
+#define KVI_MEM_WATCH 1
+#endif
+#ifdef KV_MEM_NO_TTL
+#define KVI_MEM_TTL 0
+#else
+#define KVI_MEM_TTL 1
+#endif
+#ifdef KV_MEM_NO_LIMIT
+#define KVI_MEM_LIMIT 0
+#else
+#define KVI_MEM_LIMIT 1
+#endif
+
 /* Everything that a function calls becomes part of it, the hash too. */
 #if defined(__GNUC__) || defined(__clang__)
 #define KVI_MEM_FLATTEN __attribute__((flatten))
@@ -267,7 +297,7 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 
 #define KVI_MEM_SLOTS          12u          /* entries of a bucket */
 #define KVI_MEM_ALL_SLOTS      0xFFFu
-#define KVI_MEM_SEGMENT        64u          /* buckets of a full-grown segment */
+#define KVI_MEM_SEGMENT        (KVI_SMALL ? 16u : 64u)  /* buckets of a full-grown segment */
 #define KVI_MEM_PROBE_MAX      3u           /* buckets from home before a segment is split: at 79 % of its slots, on average */
 #define KVI_MEM_DEPTH_MAX      24u          /* bits of a directory */
 #define KVI_MEM_GRANULE        8u           /* bytes; records begin at multiples of it */
@@ -341,10 +371,10 @@ typedef struct kvi_mem_bucket {
 #define KVI_MEM_STATE_OVERFLOW 0xFFu
 #define KVI_MEM_STATE_PAST     0xFF00u
 #define KVI_MEM_STATE_READ(slot)    (UINT32_C(1) << (8u + (slot)))
-#define KVI_MEM_STATE_EXPIRES(slot) (UINT32_C(1) << (20u + (slot)))
+#define KVI_MEM_STATE_EXPIRES(slot) (KVI_MEM_TTL ? UINT32_C(1) << (20u + (slot)) : 0u)
 
 #define KVI_MEM_HEAD_KEY     0xFFFFu
-#define KVI_MEM_HEAD_EXPIRES 0x10000u
+#define KVI_MEM_HEAD_EXPIRES (KVI_MEM_TTL ? 0x10000u : 0u)
 #define KVI_MEM_HEAD_LARGE   0x20000u
 #define KVI_MEM_HEAD_FREE    0x40000u
 #define KVI_MEM_HEAD_NEW     0x80000u
@@ -459,6 +489,12 @@ struct kv_mem {
     kvi_error       error;
 };
 
+/* What kind of map it is; what this program has no code for is known at compile time. */
+KVI_INLINE bool kvi_mem_concurrent(const kv_mem *m) { return KVI_THREADS && m->concurrent; }
+KVI_INLINE bool kvi_mem_limited(const kv_mem *m) { return KVI_MEM_LIMIT && m->limited; }
+KVI_INLINE bool kvi_mem_optimistic(const kv_mem *m) { return KVI_THREADS && m->optimistic; }
+KVI_INLINE bool kvi_mem_direct(const kv_mem *m) { return m->direct; }
+
 /* Which thread this is: 1, 2, 3... in the order in which they come. */
 #if KVI_THREADS
 static __thread uint32_t kvi_mem_thread;
@@ -472,6 +508,7 @@ KVI_INLINE uint32_t kvi_mem_thread_number(void)
 KVI_INLINE uint32_t kvi_mem_thread_number(void) { return 1; }
 #endif
 
+KVI_INLINE size_t kvi_mem_expiring(const kvi_mem_shard *s) { return KVI_MEM_TTL ? kvi_peek_size(&s->expiring) : 0; }
 KVI_INLINE kvi_pointer *kvi_mem_segments(const kvi_mem_directory *d) { return (kvi_pointer *)(void *)((uint8_t *)(uintptr_t)d + sizeof *d); }
 KVI_INLINE kvi_pointer *kvi_mem_chunk_pointers(const kvi_mem_chunks *c) { return (kvi_pointer *)(void *)((uint8_t *)(uintptr_t)c + sizeof *c); }
 KVI_INLINE kvi_mem_chunk *kvi_mem_chunk_infos(const kvi_mem_chunks *c)
@@ -511,6 +548,10 @@ KVI_INLINE uint32_t kvi_mem_match(const kvi_mem_bucket *b, uint8_t tag)
     words[0] = kvi_peek_u64((const uint64_t *)(const void *)b);
     words[1] = kvi_peek_u64((const uint64_t *)(const void *)b + 1);
     return kvi_eq16((const uint8_t *)words, tag) & KVI_MEM_ALL_SLOTS;
+#elif KVI_SMALL && !KVI_X86
+    uint32_t bits = 0;
+    for (uint32_t slot = KVI_MEM_SLOTS; slot--;) bits = bits << 1 | (b->tags[slot] == tag);
+    return bits;
 #else
     return kvi_eq16((const uint8_t *)(const void *)b, tag) & KVI_MEM_ALL_SLOTS;
 #endif
@@ -531,7 +572,7 @@ KVI_INLINE void kvi_mem_wait(uint32_t *turns) { if (++*turns < 64) kvi_pause(); 
 KVI_INLINE void kvi_mem_lock(const kv_mem *m, kvi_mem_shard *s)
 {
     uint32_t turns = 0;
-    if (!m->concurrent || kvi_cas_u32(&s->lock, 0, KVI_MEM_LOCK_WRITER)) return;
+    if (!kvi_mem_concurrent(m) || kvi_cas_u32(&s->lock, 0, KVI_MEM_LOCK_WRITER)) return;
     for (;;) {
         uint32_t now = kvi_peek_u32(&s->lock);
         if (!(now & ~KVI_MEM_LOCK_WAITING)) { if (kvi_cas_u32(&s->lock, now, KVI_MEM_LOCK_WRITER)) return; }
@@ -540,29 +581,29 @@ KVI_INLINE void kvi_mem_lock(const kv_mem *m, kvi_mem_shard *s)
     }
 }
 /* A plain store: while a writer is inside there are no readers, and who waits says so again. */
-KVI_INLINE void kvi_mem_unlock(const kv_mem *m, kvi_mem_shard *s) { if (m->concurrent) kvi_store_u32(&s->lock, 0); }
+KVI_INLINE void kvi_mem_unlock(const kv_mem *m, kvi_mem_shard *s) { if (kvi_mem_concurrent(m)) kvi_store_u32(&s->lock, 0); }
 
 KVI_INLINE void kvi_mem_read_lock(const kv_mem *m, kvi_mem_shard *s)
 {
     uint32_t turns = 0;
-    if (!m->concurrent) return;
+    if (!kvi_mem_concurrent(m)) return;
     for (;;) {
         uint32_t now = kvi_peek_u32(&s->lock);
         if (!(now & (KVI_MEM_LOCK_WRITER | KVI_MEM_LOCK_WAITING)) && kvi_cas_u32(&s->lock, now, now + 1)) return;
         kvi_mem_wait(&turns);
     }
 }
-KVI_INLINE void kvi_mem_read_unlock(const kv_mem *m, kvi_mem_shard *s) { if (m->concurrent) (void)kvi_sub_u32(&s->lock, 1); }
+KVI_INLINE void kvi_mem_read_unlock(const kv_mem *m, kvi_mem_shard *s) { if (kvi_mem_concurrent(m)) (void)kvi_sub_u32(&s->lock, 1); }
 
 KVI_INLINE void kvi_mem_begin(const kv_mem *m, kvi_mem_shard *s)     /* optimistic readers turn back from here ... */
 {
-    if (!m->optimistic) return;
+    if (!kvi_mem_optimistic(m)) return;
     kvi_poke_u32(&s->sequence, s->sequence + 1);
     kvi_fence_release();
 }
 KVI_INLINE void kvi_mem_end(const kv_mem *m, kvi_mem_shard *s)       /* ... to here */
 {
-    if (m->optimistic) kvi_store_u32(&s->sequence, s->sequence + 1);
+    if (kvi_mem_optimistic(m)) kvi_store_u32(&s->sequence, s->sequence + 1);
 }
 KVI_INLINE bool kvi_mem_unchanged(const kvi_mem_shard *s, uint32_t sequence)
 {
@@ -691,8 +732,8 @@ KVI_PRIVATE void *kvi_mem_piece_take_from(kv_mem *m, uint32_t size_log2, bool fr
     kvi_mem_pool *pool = &m->pool;
     uint32_t      larger = size_log2;
     void         *piece;
-    if (m->limited) return fresh ? kvi_mem_piece_alloc(m, size_log2) : NULL;
-    if (m->concurrent) kvi_spin_lock(&pool->lock);
+    if (kvi_mem_limited(m)) return fresh ? kvi_mem_piece_alloc(m, size_log2) : NULL;
+    if (kvi_mem_concurrent(m)) kvi_spin_lock(&pool->lock);
     while (larger < KVI_MEM_PIECE_LOG2_MAX && !pool->pieces[larger]) larger++;
     piece = kvi_mem_piece_pop(pool, larger);
     if (piece) while (larger > size_log2) {                         /* keep the front half, again and again */
@@ -701,16 +742,16 @@ KVI_PRIVATE void *kvi_mem_piece_take_from(kv_mem *m, uint32_t size_log2, bool fr
     }
     if (!piece && fresh) piece = kvi_mem_region_cut(pool, (size_t)1 << size_log2);
     if (!piece && fresh && kvi_mem_region_add(m, (size_t)1 << size_log2)) piece = kvi_mem_region_cut(pool, (size_t)1 << size_log2);
-    if (m->concurrent) kvi_spin_unlock(&pool->lock);
+    if (kvi_mem_concurrent(m)) kvi_spin_unlock(&pool->lock);
     return piece;
 }
 KVI_INLINE void *kvi_mem_piece_take(kv_mem *m, uint32_t size_log2) { return kvi_mem_piece_take_from(m, size_log2, true); }
 KVI_PRIVATE void kvi_mem_piece_give(kv_mem *m, void *piece, uint32_t size_log2)
 {
-    if (m->limited) { kvi_mem_piece_free(m, piece, size_log2); return; }
-    if (m->concurrent) kvi_spin_lock(&m->pool.lock);
+    if (kvi_mem_limited(m)) { kvi_mem_piece_free(m, piece, size_log2); return; }
+    if (kvi_mem_concurrent(m)) kvi_spin_lock(&m->pool.lock);
     kvi_mem_piece_push(&m->pool, piece, size_log2);
-    if (m->concurrent) kvi_spin_unlock(&m->pool.lock);
+    if (kvi_mem_concurrent(m)) kvi_spin_unlock(&m->pool.lock);
 }
 KVI_PRIVATE void kvi_mem_pool_drop(kv_mem *m)       /* all regions; nothing may be in them any more */
 {
@@ -911,7 +952,7 @@ KVI_PRIVATE kv_status kvi_mem_chunk_number(kv_mem *m, kvi_mem_shard *s, uint32_t
     kvi_mem_begin(m, s);
     kvi_store_ptr(&s->chunks, grown);
     kvi_mem_end(m, s);
-    if (m->concurrent) grown->retired = old;                        /* M2 */
+    if (kvi_mem_concurrent(m)) grown->retired = old;                        /* M2 */
     else if (old) kvi_mem_free(m, old, old->bytes);
     return KV_OK;
 }
@@ -1165,7 +1206,7 @@ KVI_NOINLINE uint64_t kvi_mem_hash_long(const kv_mem *m, kv_slice key) { return 
 KVI_PRIVATE void kvi_mem_secrets(kv_mem *m)         /* from now on by lanes, under secrets that follow from the seed */
 {
     m->lanes = true;
-    m->brief = m->direct ? KVI_MEM_LANES_MAX - KVI_MEM_LANES_MIN + 1 : 0;
+    m->brief = kvi_mem_direct(m) ? KVI_MEM_LANES_MAX - KVI_MEM_LANES_MIN + 1 : 0;
     for (size_t i = 0; i < sizeof m->secrets / sizeof *m->secrets; i++) m->secrets[i] = kvi_mix64(m->seed + (i + 1) * UINT64_C(0x9E3779B97F4A7C15));
 }
 #else
@@ -1250,7 +1291,7 @@ KVI_INLINE uint32_t kvi_mem_spot_ref(const kvi_mem_spot *spot) { return spot->bu
 /* May an entry of this hash lie beyond bucket b? */
 KVI_INLINE bool kvi_mem_went_past(const kv_mem *m, const kvi_mem_bucket *b, uint64_t hash)
 {
-    return (kvi_mem_state(b) & (m->limited ? KVI_MEM_STATE_OVERFLOW : kvi_mem_past(hash))) != 0;
+    return (kvi_mem_state(b) & (kvi_mem_limited(m) ? KVI_MEM_STATE_OVERFLOW : kvi_mem_past(hash))) != 0;
 }
 /* Find key. False leaves the spot at home. */
 KVI_INLINE bool kvi_mem_find(const kv_mem *m, const kvi_mem_shard *s, kv_slice key, uint64_t hash, kvi_mem_spot *spot, uint8_t **record)
@@ -1298,7 +1339,7 @@ KVI_INLINE void kvi_mem_past_add(const kv_mem *m, kvi_mem_bucket *b, uint64_t ha
 {
     uint32_t state = b->state;
     if ((state & KVI_MEM_STATE_OVERFLOW) != KVI_MEM_STATE_OVERFLOW) state++;
-    if (!m->limited) state |= kvi_mem_past(hash);
+    if (!kvi_mem_limited(m)) state |= kvi_mem_past(hash);
     kvi_poke_u32(&b->state, state);
 }
 KVI_INLINE void kvi_mem_past_remove(const kv_mem *m, kvi_mem_bucket *b)
@@ -1306,14 +1347,14 @@ KVI_INLINE void kvi_mem_past_remove(const kv_mem *m, kvi_mem_bucket *b)
     uint32_t state = b->state;
     if ((state & KVI_MEM_STATE_OVERFLOW) == KVI_MEM_STATE_OVERFLOW) return;
     state--;
-    if (!m->limited && !(state & KVI_MEM_STATE_OVERFLOW)) state &= ~KVI_MEM_STATE_PAST;
+    if (!kvi_mem_limited(m) && !(state & KVI_MEM_STATE_OVERFLOW)) state &= ~KVI_MEM_STATE_PAST;
     kvi_poke_u32(&b->state, state);
 }
 /* The bits of a slot's entry, for another slot that it moves to. */
 KVI_INLINE uint32_t kvi_mem_spot_state(const kv_mem *m, const kvi_mem_bucket *from, uint32_t slot, uint32_t to)
 {
     uint32_t state = from->state & KVI_MEM_STATE_EXPIRES(slot) ? KVI_MEM_STATE_EXPIRES(to) : 0;
-    return m->limited && (from->state & KVI_MEM_STATE_READ(slot)) ? state | KVI_MEM_STATE_READ(to) : state;
+    return kvi_mem_limited(m) && (from->state & KVI_MEM_STATE_READ(slot)) ? state | KVI_MEM_STATE_READ(to) : state;
 }
 /* Put an entry there: T1. `state` is the bits to set for it. */
 KVI_INLINE void kvi_mem_spot_fill(const kv_mem *m, const kvi_mem_spot *spot, uint64_t hash, uint32_t ref, uint32_t state)
@@ -1327,7 +1368,7 @@ KVI_INLINE void kvi_mem_spot_fill(const kv_mem *m, const kvi_mem_spot *spot, uin
 KVI_INLINE void kvi_mem_spot_clear(const kv_mem *m, const kvi_mem_spot *spot, uint64_t hash)
 {
     kvi_mem_bucket *b = spot->segment + (kvi_mem_home(hash) & spot->mask);
-    uint32_t        gone = KVI_MEM_STATE_EXPIRES(spot->slot) | (m->limited ? KVI_MEM_STATE_READ(spot->slot) : 0);
+    uint32_t        gone = KVI_MEM_STATE_EXPIRES(spot->slot) | (kvi_mem_limited(m) ? KVI_MEM_STATE_READ(spot->slot) : 0);
     for (; b != spot->bucket; b = spot->segment + ((uint32_t)(b - spot->segment + 1) & spot->mask)) kvi_mem_past_remove(m, b);
     kvi_poke_u8(&spot->bucket->tags[spot->slot], 0);
     kvi_poke_u32(&spot->bucket->state, spot->bucket->state & ~gone);
@@ -1408,7 +1449,7 @@ KVI_PRIVATE void kvi_mem_directory_swap(kv_mem *m, kvi_mem_shard *s, kvi_mem_dir
 {
     kvi_mem_directory *old = (kvi_mem_directory *)s->directory;
     kvi_store_ptr(&s->directory, d);
-    if (m->concurrent) d->retired = old;                            /* M2 */
+    if (kvi_mem_concurrent(m)) d->retired = old;                            /* M2 */
     else if (old) kvi_mem_free(m, old, old->bytes);
 }
 /* The run of pointers to one segment: *first and the count. */
@@ -1614,7 +1655,7 @@ KVI_PRIVATE kv_status kvi_mem_reseed(kv_mem *m, kvi_mem_shard *s)
     kvi_store_ptr(&s->directory, d);
     kvi_mem_end(m, s);
     kvi_mem_segments_give(m, old);
-    if (m->concurrent) d->retired = old;
+    if (kvi_mem_concurrent(m)) d->retired = old;
     else kvi_mem_free(m, old, old->bytes);
     s->segment_count = 1u << depth;
     s->rehashes++;
@@ -1647,7 +1688,7 @@ KVI_PRIVATE bool kvi_mem_pend(kvi_mem_work *w, kv_event event, kv_slice key)
     uint8_t head[8];
     kv_buf *pending = &w->m->pending;
     size_t  size;
-    if (!w->watched) return true;                   /* and pending is another's */
+    if (!KVI_MEM_WATCH || !w->watched) return true; /* and pending is another's */
     size = pending->size + sizeof head + key.size;
     if (size > pending->capacity && kv_buf_reserve(pending, size + size / 2) < 0) return false;
     kvi_store_le32(head, (uint32_t)event);
@@ -1833,7 +1874,7 @@ KVI_PRIVATE bool kvi_mem_purge_shard(kvi_mem_work *w)
 {
     uint64_t next = 0, ignored = UINT64_MAX;
     size_t   count = 0;
-    if (!w->s->expiring || w->s->next_expiry > kvi_mem_now(w)) return false;
+    if (!kvi_mem_expiring(w->s) || w->s->next_expiry > kvi_mem_now(w)) return false;
     do {
         kvi_mem_bucket *segment = kvi_mem_segment_at(w->s, next, &next);
         count += kvi_mem_purge_segment(w, segment, ((const kvi_mem_directory *)w->s->directory)->mask, SIZE_MAX, &ignored);
@@ -1959,7 +2000,7 @@ KVI_NOINLINE uint32_t kvi_mem_block_slow(kvi_mem_work *w, uint32_t granules, con
         ref = kvi_mem_block_again(s, granules);
         if (ref != KVI_MEM_NOWHERE) return ref;
         if (s->free_granules >= granules && kvi_mem_compact(m, s) && kvi_mem_chunk_add(m, s, granules) == KV_OK) return kvi_mem_block_quick(s, granules);
-        if (!m->limited || !kvi_mem_evict(w, keep)) break;
+        if (!kvi_mem_limited(m) || !kvi_mem_evict(w, keep)) break;
     }
     return kvi_mem_block_again(s, granules);
 }
@@ -2001,9 +2042,9 @@ KVI_PRIVATE bool kvi_mem_make_room(kvi_mem_work *w, size_t need)
 KVI_INLINE bool kvi_mem_in_watch(const kv_mem *m)
 {
     uint32_t owner = kvi_peek_u32(&m->watch_owner);
-    return KVI_UNLIKELY(owner != 0) && owner == kvi_mem_thread_number();
+    return KVI_MEM_WATCH && KVI_UNLIKELY(owner != 0) && owner == kvi_mem_thread_number();
 }
-KVI_INLINE bool kvi_mem_watched(const kv_mem *m) { return KVI_UNLIKELY(kvi_load_u32(&m->watch_count) != 0); }
+KVI_INLINE bool kvi_mem_watched(const kv_mem *m) { return KVI_MEM_WATCH && KVI_UNLIKELY(kvi_load_u32(&m->watch_count) != 0); }
 
 KVI_PRIVATE void kvi_mem_watch_call(kv_mem *m, kv_event event, kv_slice key, kv_slice value)
 {
@@ -2055,7 +2096,7 @@ KVI_INLINE bool kvi_mem_may_write(const kv_mem *m) { return !m->busy && !kvi_mem
 
 KVI_INLINE void kvi_mem_count_read(kv_mem *m, bool hit)
 {
-    kvi_mem_stripe *stripe = m->stripes + (m->concurrent ? kvi_mem_thread_number() & m->stripe_mask : 0);
+    kvi_mem_stripe *stripe = m->stripes + (kvi_mem_concurrent(m) ? kvi_mem_thread_number() & m->stripe_mask : 0);
     uint64_t       *counter = hit ? &stripe->hits : &stripe->misses;
     kvi_poke_u64(counter, kvi_peek_u64(counter) + 1);
 }
@@ -2097,7 +2138,7 @@ KVI_NOINLINE kv_status kvi_mem_assign_far(kv_buf *value, const uint8_t *data, si
 }
 KVI_INLINE kv_status kvi_mem_assign(kv_buf *value, const uint8_t *data, size_t size)
 {
-    if (KVI_UNLIKELY(size > KVI_MEM_SMALL || size > value->capacity)) return kvi_mem_assign_far(value, data, size);
+    if (KVI_SMALL || KVI_UNLIKELY(size > KVI_MEM_SMALL || size > value->capacity)) return kvi_mem_assign_far(value, data, size);
     kvi_mem_small_store((uint8_t *)value->data, kvi_mem_small_load(data, size), size);
     value->size = size;
     return KV_OK;
@@ -2147,7 +2188,7 @@ KVI_INLINE kvi_mem_answer kvi_mem_read(const kv_mem *m, kv_slice key, uint64_t h
 {
     const kvi_mem_shard *s = kvi_mem_shard_of(m, hash);
     uint32_t turns = 0;
-    if (!m->optimistic) return KVI_MEM_LOCKED;
+    if (!kvi_mem_optimistic(m)) return KVI_MEM_LOCKED;
     while (turns < KVI_MEM_TRIES) {
         kvi_mem_answer answer = kvi_mem_try(m, s, key, hash, temp, size, expiry);
         if (answer != KVI_MEM_AGAIN) return answer;
@@ -2166,7 +2207,7 @@ KVI_INLINE bool kvi_mem_read_begin(kv_mem *m, kvi_mem_shard *s, kv_slice key, ui
     if (kvi_mem_find(m, s, key, kvi_mem_rehash(s, key, hash), &spot, &at)) {
         *r = kvi_mem_record_at(at);
         if (!(r->head & KVI_MEM_HEAD_EXPIRES) || kvi_mem_clock(m) < r->expiry) {
-            if (m->limited && !(kvi_peek_u32(&spot.bucket->state) & KVI_MEM_STATE_READ(spot.slot)))
+            if (kvi_mem_limited(m) && !(kvi_peek_u32(&spot.bucket->state) & KVI_MEM_STATE_READ(spot.slot)))
                 (void)kvi_or_u32(&spot.bucket->state, KVI_MEM_STATE_READ(spot.slot));
             return true;
         }
@@ -2254,14 +2295,14 @@ KVI_INLINE kv_status kvi_mem_get_direct(kv_mem *m, kv_slice key, uint64_t hash, 
 KVI_INLINE kv_status kvi_mem_get_hashed(kv_mem *m, kv_slice key, uint64_t hash, kv_buf *value)
 {
 #if KVI_MEM_LANES
-    if (KVI_LIKELY(kvi_mem_in_lanes(key.size) && m->direct)) {
+    if (KVI_LIKELY(kvi_mem_in_lanes(key.size) && kvi_mem_direct(m))) {
         kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
         return kvi_mem_get_direct(m, key, hash, value, &brief);
     }
 #endif
-    if (!KVI_SMALL && m->direct) return kvi_mem_get_direct(m, key, hash, value, NULL);
-    if (!KVI_SMALL && m->optimistic) return kvi_mem_get_optimistic(m, key, hash, value, NULL);
-    return m->concurrent ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
+    if (!KVI_SMALL && kvi_mem_direct(m)) return kvi_mem_get_direct(m, key, hash, value, NULL);
+    if (!KVI_SMALL && kvi_mem_optimistic(m)) return kvi_mem_get_optimistic(m, key, hash, value, NULL);
+    return kvi_mem_concurrent(m) ? kvi_mem_get_shared(m, key, hash, value) : kvi_mem_get_counted(m, key, hash, value);
 }
 KVI_NOINLINE kv_status kvi_mem_get_far(kv_mem *m, kv_slice key, kv_buf *value) { return kvi_mem_get_hashed(m, key, kvi_mem_hash(m, key), value); }
 #if KVI_MEM_LANES
@@ -2287,7 +2328,7 @@ KVI_PRIVATE kv_status kvi_mem_look_begin(kv_mem *m, kv_slice key, uint64_t hash,
     look->expiry = r.expiry;
     if (!want_value) { kvi_mem_read_unlock(m, s); return KV_OK; }
     look->value = kvi_mem_record_value(&r);
-    if (!m->concurrent) { m->busy++; return KV_OK; }
+    if (!kvi_mem_concurrent(m)) { m->busy++; return KV_OK; }
     if (r.large) { look->held = r.large; kvi_mem_large_hold(r.large); }
     else {
         status = kv_buf_assign(&look->copy, look->value);
@@ -2298,7 +2339,7 @@ KVI_PRIVATE kv_status kvi_mem_look_begin(kv_mem *m, kv_slice key, uint64_t hash,
 }
 KVI_PRIVATE void kvi_mem_look_end(kv_mem *m, kvi_mem_look *look)
 {
-    if (!m->concurrent) m->busy--;
+    if (!kvi_mem_concurrent(m)) m->busy--;
     if (look->held) kvi_mem_large_release(m, look->held);
     kv_buf_free(&look->copy);
 }
@@ -2395,7 +2436,7 @@ KVI_INLINE void kvi_mem_ahead_step(kv_mem *m, kvi_mem_ahead *a, const kv_slice *
     if (i >= KVI_MEM_AHEAD && then < count) {
         const kv_slice *key = (const kv_slice *)(const void *)((const uint8_t *)keys + then * key_stride);
         kvi_mem_shard  *s = kvi_mem_shard_of(m, a->hashes[then]);
-        if (!m->limited) { kvi_mem_ahead_record(s, a->buckets[then], a->hashes[then], key->size); return; }
+        if (!kvi_mem_limited(m)) { kvi_mem_ahead_record(s, a->buckets[then], a->hashes[then], key->size); return; }
         kvi_mem_read_lock(m, s);                                    /* there, buckets do not stay */
         kvi_mem_ahead_record(s, kvi_mem_ahead_bucket(m, a->hashes[then]), a->hashes[then], key->size);
         kvi_mem_read_unlock(m, s);
@@ -2473,10 +2514,21 @@ KVI_NOINLINE kv_status kvi_mem_batch_get_direct(kv_mem *m, const kv_slice *keys,
     return first;
 }
 
+KVI_PRIVATE kv_status kvi_mem_batch_get_each(kv_mem *m, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
+{
+    kv_status first = KV_OK;
+    for (size_t i = 0; i < count; i++) {
+        kv_status status = kv_mem_get(m, keys[i], values + i);
+        if (statuses) statuses[i] = status;
+        if (status < 0 && first == KV_OK) first = status;
+    }
+    return first;
+}
 KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
 {
     kvi_mem_ahead a;
     kv_status     first = KV_OK, bad = KV_OK;
+    if (KVI_SMALL) return kvi_mem_batch_get_each(m, keys, count, values, statuses);
     for (size_t done = 0; done < count;) {
         size_t n = kvi_mem_group(keys + done, sizeof *keys, count - done, &bad);
         if (!n) {
@@ -2485,7 +2537,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
             done++;
             continue;
         }
-        if (!KVI_SMALL && m->direct) {
+        if (!KVI_SMALL && kvi_mem_direct(m)) {
             kv_status status = kvi_mem_batch_get_direct(m, keys + done, n, values + done, statuses ? statuses + done : NULL);
             if (status < 0 && first == KV_OK) first = status;
             done += n;
@@ -2508,12 +2560,16 @@ KVI_PRIVATE kv_status kvi_mem_batch_get(kv_mem *m, const kv_slice *keys, size_t 
 /* ------------------------------------------------------------------------------------------------
    >>write   set and its kin: one request, made under the shard's lock                             */
 
-typedef enum kvi_mem_kind {
-    KVI_MEM_SET, KVI_MEM_INSERT, KVI_MEM_COMPARE, KVI_MEM_INCREMENT, KVI_MEM_UPDATE, KVI_MEM_REMOVE, KVI_MEM_EXPIRE
-} kvi_mem_kind;
+typedef enum kvi_mem_verdict { KVI_MEM_LEAVE, KVI_MEM_STORE, KVI_MEM_DROP, KVI_MEM_RENEW } kvi_mem_verdict;   /* RENEW: only the expiry is stored */
+struct kvi_mem_request;
+
+/* What a request makes of the entry as it is (old: found). It changes the verdict where that is not STORE; so a
+   program has the code only of those kinds of writes that it calls. */
+typedef kv_status (*kvi_mem_decide_fn)(struct kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict);
 
 typedef struct kvi_mem_request {
-    kvi_mem_kind kind;
+    kvi_mem_decide_fn decide;               /* NULL: set */
+    bool         keeps;                     /* the time to live that there is */
     kv_slice     key, value, expected;
     uint64_t     ttl_ms;                    /* 0: none */
     int64_t      delta, result;
@@ -2525,9 +2581,10 @@ typedef struct kvi_mem_request {
     kv_event     event;                     /* what it did; 0: nothing to tell */
 } kvi_mem_request;
 
-KVI_INLINE void kvi_mem_request_new(kvi_mem_request *r, kvi_mem_kind kind, kv_slice key)
+KVI_INLINE void kvi_mem_request_new(kvi_mem_request *r, kvi_mem_decide_fn decide, bool keeps, kv_slice key)
 {
-    r->kind = kind;
+    r->decide = decide;
+    r->keeps = keeps;
     r->key = key;
     r->value = r->expected = kv_bytes(NULL, 0);
     r->ttl_ms = 0;
@@ -2545,7 +2602,7 @@ KVI_NOINLINE kv_status kvi_mem_slot_grow(kvi_mem_work *w, uint64_t *hash, kv_sli
         kv_status status;
         *spot = kvi_mem_spot_home(m, s, *hash);
         if (kvi_mem_spot_free(spot, *hash, KVI_MEM_PROBE_MAX)) return KV_OK;
-        if (s->expiring && !m->loading && kvi_mem_purge_segment(w, spot->segment, spot->mask, SIZE_MAX, &ignored)) continue;
+        if (kvi_mem_expiring(s) && !m->loading && kvi_mem_purge_segment(w, spot->segment, spot->mask, SIZE_MAX, &ignored)) continue;
         if (spot->mask > 4 * KVI_MEM_PROBE_MAX && kvi_mem_segment_count(spot->segment, spot->mask) < (spot->mask + 1) * KVI_MEM_SLOTS * 3 / 8) {
             /* so full around here, and yet so empty: keys collide */
             if (s->scanners || m->loading || s->count < s->reseed_at || kvi_mem_reseed(m, s) < 0) break;
@@ -2556,7 +2613,7 @@ KVI_NOINLINE kv_status kvi_mem_slot_grow(kvi_mem_work *w, uint64_t *hash, kv_sli
         if (status < 0) break;
     }
     if (kvi_mem_spot_free(spot, *hash, spot->mask)) return KV_OK;
-    if (!m->limited || m->loading) return KV_ERR_NO_MEMORY;
+    if (!kvi_mem_limited(m) || m->loading) return KV_ERR_NO_MEMORY;
     return kvi_mem_evict_home(w, spot, *hash) ? KV_OK : KV_ERR_NO_MEMORY;
 }
 KVI_INLINE kv_status kvi_mem_slot(kvi_mem_work *w, uint64_t *hash, kv_slice key, kvi_mem_spot *spot)
@@ -2603,7 +2660,7 @@ KVI_INLINE void kvi_mem_overwrite(kvi_mem_work *w, const kvi_mem_spot *spot, con
     s->value_bytes -= old->value_size;
     if (expiry && expiry < s->next_expiry) s->next_expiry = expiry;
     if (expiry && expiry < s->sweep_next) s->sweep_next = expiry;
-    if (w->m->limited) kvi_poke_u32(&spot->bucket->state, spot->bucket->state | KVI_MEM_STATE_READ(spot->slot));
+    if (kvi_mem_limited(w->m)) kvi_poke_u32(&spot->bucket->state, spot->bucket->state | KVI_MEM_STATE_READ(spot->slot));
 }
 
 /* Make value (NULL: the one that it has) and expiry those of key. `found`: it is at spot.
@@ -2647,7 +2704,7 @@ KVI_PRIVATE kv_status kvi_mem_store(kvi_mem_work *w, kvi_mem_spot *spot, bool fo
         old = kvi_mem_record_at(kvi_mem_at(s, old_ref));
     }
     bytes = value ? *value : kvi_mem_record_value(&old);
-    kvi_mem_record_write(s, ref, head | (m->limited ? KVI_MEM_HEAD_NEW : 0), key, bytes, large, expiry);
+    kvi_mem_record_write(s, ref, head | (kvi_mem_limited(m) ? KVI_MEM_HEAD_NEW : 0), key, bytes, large, expiry);
     /* 4. */
     made = kvi_mem_record_at(kvi_mem_at(s, ref));
     state = expiry ? KVI_MEM_STATE_EXPIRES(spot->slot) : 0;
@@ -2670,53 +2727,63 @@ KVI_PRIVATE kv_status kvi_mem_store(kvi_mem_work *w, kvi_mem_spot *spot, bool fo
 KVI_PRIVATE uint64_t kvi_mem_expiry_from(kvi_mem_work *w, uint64_t ttl_ms)
 {
     uint64_t now;
-    if (!ttl_ms) return 0;
+    if (!KVI_MEM_TTL || !ttl_ms) return 0;
     now = kvi_mem_now(w);
     return ttl_ms > UINT64_MAX - now ? UINT64_MAX : now + ttl_ms;
 }
 
-/* kvi_mem_increment: the new value's encoding, in r->number. */
-KVI_PRIVATE kv_status kvi_mem_decide_increment(kvi_mem_request *r, bool found, kv_slice old)
+/* ---- the kinds ---- */
+
+KVI_PRIVATE kv_status kvi_mem_decide_insert(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
+{
+    (void)r; (void)old;
+    if (found) *verdict = KVI_MEM_LEAVE;
+    return found ? KV_EXISTS : KV_OK;
+}
+KVI_PRIVATE kv_status kvi_mem_decide_compare(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
+{
+    if (found && kv_equal(kvi_mem_record_value(old), r->expected)) return KV_OK;
+    *verdict = KVI_MEM_LEAVE;
+    return found ? KV_ERR_CONFLICT : KV_NOT_FOUND;
+}
+/* The new value's encoding, in r->number. */
+KVI_PRIVATE kv_status kvi_mem_decide_increment(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
 {
     kv_value v;
     memset(&v, 0, sizeof v);
     v.type = KV_INT64;
-    if (found && (kv_value_decode(old, &v) < 0 || v.type != KV_INT64)) return KV_ERR_WRONG_TYPE;
+    *verdict = KVI_MEM_LEAVE;
+    if (found && (kv_value_decode(kvi_mem_record_value(old), &v) < 0 || v.type != KV_INT64)) return KV_ERR_WRONG_TYPE;
     if (r->delta > 0 ? v.as.int64 > INT64_MAX - r->delta : v.as.int64 < INT64_MIN - r->delta) return KV_ERR_INVALID;
     v.as.int64 += r->delta;
     r->result = v.as.int64;
     r->value = kv_bytes(r->number, kvi_value_encode_scalar(&v, r->number));
+    *verdict = KVI_MEM_STORE;
     return KV_OK;
 }
-
-typedef enum kvi_mem_verdict { KVI_MEM_LEAVE, KVI_MEM_STORE, KVI_MEM_DROP } kvi_mem_verdict;
-
-/* What a request makes of the entry as it is. */
-KVI_INLINE kv_status kvi_mem_decide(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
+KVI_PRIVATE kv_status kvi_mem_decide_update(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
 {
-    kv_status status = KV_OK;
-    *verdict = KVI_MEM_LEAVE;
-    switch (r->kind) {
-    case KVI_MEM_SET: break;
-    case KVI_MEM_INSERT: if (found) return KV_EXISTS; break;
-    case KVI_MEM_COMPARE:
-        if (!found) return KV_NOT_FOUND;
-        if (!kv_equal(kvi_mem_record_value(old), r->expected)) return KV_ERR_CONFLICT;
-        break;
-    case KVI_MEM_INCREMENT: status = kvi_mem_decide_increment(r, found, found ? kvi_mem_record_value(old) : kv_bytes(NULL, 0)); break;
-    case KVI_MEM_UPDATE:
-        r->made.size = 0;
-        status = r->fn(r->user, found, found ? kvi_mem_record_value(old) : kv_bytes(NULL, 0), &r->made);
-        r->value = kv_buf_slice(&r->made);
-        if (status == KV_OK) status = kv_check_value(r->value);
-        if (status == KV_NOT_FOUND) { *verdict = found ? KVI_MEM_DROP : KVI_MEM_LEAVE; return KV_OK; }
-        if (status > 0) return KV_ERR_INVALID;
-        break;
-    case KVI_MEM_REMOVE: *verdict = found ? KVI_MEM_DROP : KVI_MEM_LEAVE; return KV_OK;
-    case KVI_MEM_EXPIRE: default: if (!found) return KV_NOT_FOUND; break;
-    }
-    if (status == KV_OK) *verdict = KVI_MEM_STORE;
-    return status;
+    kv_status status;
+    r->made.size = 0;
+    status = r->fn(r->user, found, found ? kvi_mem_record_value(old) : kv_bytes(NULL, 0), &r->made);
+    r->value = kv_buf_slice(&r->made);
+    if (status == KV_OK) status = kv_check_value(r->value);
+    if (status == KV_OK) return KV_OK;
+    *verdict = status == KV_NOT_FOUND && found ? KVI_MEM_DROP : KVI_MEM_LEAVE;
+    if (status == KV_NOT_FOUND) return KV_OK;
+    return status > 0 ? KV_ERR_INVALID : status;
+}
+KVI_PRIVATE kv_status kvi_mem_decide_remove(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
+{
+    (void)r; (void)old;
+    *verdict = found ? KVI_MEM_DROP : KVI_MEM_LEAVE;
+    return KV_OK;
+}
+KVI_PRIVATE kv_status kvi_mem_decide_expire(kvi_mem_request *r, bool found, const kvi_mem_record *old, kvi_mem_verdict *verdict)
+{
+    (void)r; (void)old;
+    *verdict = found ? KVI_MEM_RENEW : KVI_MEM_LEAVE;
+    return found ? KV_OK : KV_NOT_FOUND;
 }
 
 /* 1. lock, and find what has not expired     2. decide     3. store or remove                     */
@@ -2725,11 +2792,11 @@ KVI_INLINE kv_status kvi_mem_write_once(kvi_mem_work *w, kvi_mem_request *r, uin
     kvi_mem_shard  *s = w->s;
     kvi_mem_spot    spot;
     kvi_mem_record  old;
-    kvi_mem_verdict verdict;
+    kvi_mem_verdict verdict = KVI_MEM_STORE;
     uint64_t        expiry = 0;
     uint8_t        *at;
-    bool            found, keeps;
-    kv_status       status;
+    bool            found;
+    kv_status       status = KV_OK;
     /* 1. */
     kvi_mem_lock(w->m, s);
     hash = kvi_mem_rehash(s, r->key, hash);
@@ -2744,16 +2811,15 @@ KVI_INLINE kv_status kvi_mem_write_once(kvi_mem_work *w, kvi_mem_request *r, uin
         }
     }
     /* 2. */
-    status = kvi_mem_decide(r, found, &old, &verdict);
+    if (r->decide) status = r->decide(r, found, &old, &verdict);
     /* 3. */
     if (verdict == KVI_MEM_DROP) {
         kvi_mem_remove(w->m, s, &spot, &old, hash);
         r->event = KV_EVENT_DELETE;
-    } else if (verdict == KVI_MEM_STORE) {
-        keeps = r->kind == KVI_MEM_COMPARE || r->kind == KVI_MEM_INCREMENT || r->kind == KVI_MEM_UPDATE;
-        expiry = keeps ? (found ? old.expiry : 0) : kvi_mem_expiry_from(w, r->ttl_ms);
-        status = kvi_mem_store(w, &spot, found, r->key, hash, r->kind == KVI_MEM_EXPIRE ? NULL : &r->value, expiry, &r->need);
-        if (status == KV_OK && r->kind != KVI_MEM_EXPIRE) r->event = KV_EVENT_SET;
+    } else if (verdict != KVI_MEM_LEAVE) {
+        expiry = r->keeps ? (found ? old.expiry : 0) : kvi_mem_expiry_from(w, r->ttl_ms);
+        status = kvi_mem_store(w, &spot, found, r->key, hash, verdict == KVI_MEM_RENEW ? NULL : &r->value, expiry, &r->need);
+        if (status == KV_OK && verdict == KVI_MEM_STORE) r->event = KV_EVENT_SET;
     }
     kvi_mem_unlock(w->m, s);
     return status;
@@ -2777,7 +2843,7 @@ KVI_NOINLINE kv_status kvi_mem_write_watched(kvi_mem_work *w, kvi_mem_request *r
     kvi_mutex_lock(&w->m->watch_mutex);
     w->watched = true;
     status = kvi_mem_write_once(w, r, hash);
-    if (KVI_UNLIKELY(status == KV_ERR_NO_MEMORY) && w->m->limited) status = kvi_mem_write_again(w, r, hash);
+    if (KVI_UNLIKELY(status == KV_ERR_NO_MEMORY) && kvi_mem_limited(w->m)) status = kvi_mem_write_again(w, r, hash);
     kvi_mem_watch_tell(w->m);
     if (r->event) kvi_mem_watch_call(w->m, r->event, r->key, r->event == KV_EVENT_SET ? r->value : kv_bytes(NULL, 0));
     kvi_mem_watch_leave(w->m);
@@ -2794,7 +2860,7 @@ KVI_INLINE kv_status kvi_mem_write(kv_mem *m, kvi_mem_request *r, uint64_t hash)
     if (KVI_UNLIKELY(!kvi_mem_may_write(m))) return kvi_error_set(&m->error, KV_ERR_INVALID, "write from inside a callback of this map");
     if (kvi_mem_watched(m)) return kvi_mem_write_watched(&w, r, hash);
     status = kvi_mem_write_once(&w, r, hash);
-    if (KVI_UNLIKELY(status == KV_ERR_NO_MEMORY) && m->limited) status = kvi_mem_write_again(&w, r, hash);
+    if (KVI_UNLIKELY(status == KV_ERR_NO_MEMORY) && kvi_mem_limited(m)) status = kvi_mem_write_again(&w, r, hash);
     return status;
 }
 
@@ -2910,21 +2976,23 @@ KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, boo
 /* By the map's kind. */
 KVI_INLINE bool kvi_mem_set_hashed(kv_mem *m, kv_slice key, kv_slice value, uint64_t hash)
 {
-    if (m->direct) return kvi_mem_set_short(m, key, value, hash, false, NULL);
-    return m->optimistic && kvi_mem_set_short(m, key, value, hash, true, NULL);
+    if (kvi_mem_direct(m)) return kvi_mem_set_short(m, key, value, hash, false, NULL);
+    return kvi_mem_optimistic(m) && kvi_mem_set_short(m, key, value, hash, true, NULL);
 }
 KVI_INLINE bool kvi_mem_remove_hashed(kv_mem *m, kv_slice key, uint64_t hash)
 {
-    if (m->direct) return kvi_mem_remove_short(m, key, hash, false, NULL);
-    return m->optimistic && kvi_mem_remove_short(m, key, hash, true, NULL);
+    if (kvi_mem_direct(m)) return kvi_mem_remove_short(m, key, hash, false, NULL);
+    return kvi_mem_optimistic(m) && kvi_mem_remove_short(m, key, hash, true, NULL);
 }
 
 KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
 {
     kv_status status;
+    if (!KVI_MEM_TTL && r->ttl_ms) return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "time to live: compiled without (KV_MEM_NO_TTL)");
     if (KVI_UNLIKELY(!kvi_mem_is_key(r->key))) status = kv_check_key(r->key);
     else if (KVI_UNLIKELY(r->value.size > KV_VALUE_SIZE_MAX || (!r->value.data && r->value.size))) status = kv_check_value(r->value);
     else status = kvi_mem_write(m, r, kvi_mem_hash(m, r->key));
+    if (KVI_SMALL && status < 0) return kvi_error_set(&m->error, status, NULL);
     if (status < 0 && status != KV_ERR_CONFLICT) {
         kvi_text t = kvi_error_begin(&m->error);
         kvi_text_add(&t, kv_status_text(status));
@@ -2937,6 +3005,11 @@ KVI_NOINLINE kv_status kvi_mem_write_checked(kv_mem *m, kvi_mem_request *r)
 KVI_PRIVATE kv_status kvi_mem_batch_set(kv_mem *m, const kv_pair *pairs, size_t count)
 {
     kvi_mem_ahead a;
+    kv_status     each = KV_OK;
+    if (KVI_SMALL) {
+        for (size_t i = 0; i < count && each == KV_OK; i++) each = kv_mem_set(m, pairs[i].key, pairs[i].value);
+        return each;
+    }
     for (size_t done = 0; done < count;) {
         kv_status bad = KV_OK;
         size_t    n = kvi_mem_group(&pairs[done].key, sizeof *pairs, count - done, &bad);
@@ -2949,7 +3022,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_set(kv_mem *m, const kv_pair *pairs, size_t 
             if (step < KVI_MEM_AHEAD_ALL) continue;
             status = kv_check_value(pairs[done + i].value);
             if (status == KV_OK && kvi_mem_set_hashed(m, pairs[done + i].key, pairs[done + i].value, a.hashes[i])) continue;
-            kvi_mem_request_new(&r, KVI_MEM_SET, pairs[done + i].key);
+            kvi_mem_request_new(&r, NULL, false, pairs[done + i].key);
             r.value = pairs[done + i].value;
             if (status == KV_OK) status = kvi_mem_write(m, &r, a.hashes[i]);
             if (status < 0) return kvi_error_set(&m->error, status, NULL);
@@ -2961,6 +3034,11 @@ KVI_PRIVATE kv_status kvi_mem_batch_set(kv_mem *m, const kv_pair *pairs, size_t 
 KVI_PRIVATE kv_status kvi_mem_batch_delete(kv_mem *m, const kv_slice *keys, size_t count)
 {
     kvi_mem_ahead a;
+    kv_status     each = KV_OK;
+    if (KVI_SMALL) {
+        for (size_t i = 0; i < count && each == KV_OK; i++) each = kv_mem_delete(m, keys[i]);
+        return each;
+    }
     for (size_t done = 0; done < count;) {
         kv_status bad = KV_OK;
         size_t    n = kvi_mem_group(keys + done, sizeof *keys, count - done, &bad);
@@ -2971,7 +3049,7 @@ KVI_PRIVATE kv_status kvi_mem_batch_delete(kv_mem *m, const kv_slice *keys, size
             kv_status       status;
             kvi_mem_ahead_step(m, &a, keys + done, sizeof *keys, n, step);
             if (step < KVI_MEM_AHEAD_ALL || kvi_mem_remove_hashed(m, keys[done + i], a.hashes[i])) continue;
-            kvi_mem_request_new(&r, KVI_MEM_REMOVE, keys[done + i]);
+            kvi_mem_request_new(&r, kvi_mem_decide_remove, false, keys[done + i]);
             status = kvi_mem_write(m, &r, a.hashes[i]);
             if (status < 0) return kvi_error_set(&m->error, status, NULL);
         }
@@ -3182,14 +3260,14 @@ KVI_PRIVATE kv_status kvi_mem_scan_all(kv_mem *m, kvi_mem_scan *scan)
     memset(&buffer, 0, sizeof buffer);
     buffer.allocator = m->allocator;
     for (uint32_t i = 0; i < m->shard_count && status == KV_OK && !scan->stopped; i++) {
-        if (m->concurrent) status = kvi_mem_scan_shared(m, m->shards + i, scan, &buffer);
+        if (kvi_mem_concurrent(m)) status = kvi_mem_scan_shared(m, m->shards + i, scan, &buffer);
         else kvi_mem_scan_direct(m, m->shards + i, scan);
     }
     kv_buf_free(&buffer);
     return status;
 }
 
-#ifndef KV_MEM_NO_SAVE
+#if KVI_MEM_SAVE
 /* ------------------------------------------------------------------------------------------------
    >>snapshot   the map in a file
 
@@ -3396,6 +3474,7 @@ KVI_PRIVATE kv_status kvi_mem_source_entries(const uint8_t *at, size_t size, uin
         key_size = kvi_load_le16(at);
         value_size = kvi_load_le32(at + 4);
         if (at[2] > KVI_MEM_SNAPSHOT_TTL || at[3] || value_size > KV_VALUE_SIZE_MAX) return KV_ERR_CORRUPT;
+        if (!KVI_MEM_TTL && at[2]) return KV_ERR_UNSUPPORTED;
         head_size = at[2] ? 16 : 8;
         if (size < head_size || size - head_size < key_size || size - head_size - key_size < value_size) return KV_ERR_CORRUPT;
         if (at[2] && (ttl_ms = kvi_load_le64(at + 8)) == 0) return KV_ERR_CORRUPT;
@@ -3567,7 +3646,7 @@ KVI_PRIVATE kv_status kvi_mem_load_set(void *user, kv_slice key, kv_slice value,
 {
     kv_mem         *m = (kv_mem *)user;
     kvi_mem_request r;
-    kvi_mem_request_new(&r, KVI_MEM_SET, key);
+    kvi_mem_request_new(&r, NULL, false, key);
     r.value = value;
     r.ttl_ms = ttl_ms;
     return kvi_mem_write(m, &r, kvi_mem_hash(m, key));
@@ -3577,7 +3656,7 @@ KVI_PRIVATE kv_status kvi_mem_load_source(kv_mem *m, kvi_mem_source *in)
 {
     kv_status status = kvi_mem_source_pass(in, NULL, NULL);
     if (status < 0) return status;
-    if (m->limited) return kvi_mem_source_pass(in, kvi_mem_load_set, m);
+    if (kvi_mem_limited(m)) return kvi_mem_source_pass(in, kvi_mem_load_set, m);
     if (!kvi_mem_watched(m)) return kvi_mem_load_merge(m, in);
     kvi_mutex_lock(&m->watch_mutex);
     status = kvi_mem_load_merge(m, in);
@@ -3602,7 +3681,7 @@ KVI_PRIVATE kv_status kvi_mem_load_from(kv_mem *m, const char *path)
     return status == KV_OK ? KV_OK : kvi_mem_file_error(m, status, "cannot load", path);
 }
 
-#endif /* KV_MEM_NO_SAVE */
+#endif /* KVI_MEM_SAVE */
 
 /* ------------------------------------------------------------------------------------------------
    >>api   opening, clearing, closing, and the thin public functions                               */
@@ -3666,8 +3745,9 @@ KVI_PRIVATE uint32_t kvi_mem_shards_default(const kv_mem_options *o, bool concur
 {
     uint64_t     count = 8 * (uint64_t)kvi_cpu_count();
     kv_arena     probe;
-    kv_allocator arena = kv_arena_init(&probe, NULL, 0);
-    if (!concurrent) return 1;
+    kv_allocator arena;
+    if (!KVI_THREADS || !concurrent) return 1;
+    arena = kv_arena_init(&probe, NULL, 0);
     if (o->allocator.resize == arena.resize && o->allocator.user) {
         const kv_arena *a = (const kv_arena *)o->allocator.user;
         uint64_t        room = (uint64_t)(a->end - a->start) / 16384;
@@ -3735,7 +3815,7 @@ KVI_PRIVATE void kvi_mem_chunks_drop(kv_mem *m, kvi_mem_shard *s, bool pieces)
         void          *memory = kvi_mem_chunk_pointers((kvi_mem_chunks *)s->chunks)[i];
         if (!c->size_log2) continue;
         if (s->large_bytes) kvi_mem_chunk_larges_drop(m, s, i);
-        if (m->optimistic && !m->allocator.resize) kvi_discard(memory, (size_t)1 << c->size_log2);
+        if (kvi_mem_optimistic(m) && !m->allocator.resize) kvi_discard(memory, (size_t)1 << c->size_log2);
         if (pieces) kvi_mem_piece_give(m, memory, c->size_log2);
         c->size_log2 = 0;
         c->used = c->live = 0;
@@ -3750,8 +3830,8 @@ KVI_PRIVATE void kvi_mem_shard_close(kv_mem *m, kvi_mem_shard *s)
 {
     kvi_mem_directory *d = (kvi_mem_directory *)s->directory;
     kvi_mem_chunks    *c = (kvi_mem_chunks *)s->chunks;
-    kvi_mem_chunks_drop(m, s, m->limited);
-    if (d && m->limited) kvi_mem_segments_give(m, d);
+    kvi_mem_chunks_drop(m, s, kvi_mem_limited(m));
+    if (d && kvi_mem_limited(m)) kvi_mem_segments_give(m, d);
     while (d) { kvi_mem_directory *older = d->retired; kvi_mem_free(m, d, d->bytes); d = older; }
     while (c) { kvi_mem_chunks *older = c->retired; kvi_mem_free(m, c, c->bytes); c = older; }
 }
@@ -3769,7 +3849,7 @@ KVI_PRIVATE kv_status kvi_mem_open_shards(kv_mem *m, size_t capacity)
 KVI_PRIVATE void kvi_mem_free_all(kv_mem *m)
 {
     kv_allocator a = m->allocator;
-    while (m->watches) {
+    while (KVI_MEM_WATCH && m->watches) {
         kv_watch *w = m->watches;
         m->watches = w->next;
         kvi_mem_free(m, w, sizeof *w + w->prefix_size);
@@ -3792,6 +3872,7 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     kv_status      status;
     if (!result) return KV_ERR_INVALID;
     *result = NULL;
+    if (!KVI_MEM_LIMIT && o.memory_limit_bytes) return KV_ERR_UNSUPPORTED;
     if (!o.single_thread && stripes > 4 * o.shards) stripes = kvi_mem_power_of_two(4 * o.shards);
     bytes = sizeof *m + KVI_MEM_LINE + o.shards * sizeof(kvi_mem_shard) + stripes * sizeof(kvi_mem_stripe);
     if (o.memory_limit_bytes && o.memory_limit_bytes < bytes) return KV_ERR_NO_SPACE;
@@ -3803,7 +3884,7 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     m->stripes = (kvi_mem_stripe *)(void *)(at + o.shards * sizeof(kvi_mem_shard));
     m->stripe_mask = stripes - 1;
     m->base_bytes = m->memory_bytes = bytes;
-    m->store.ops = &kvi_mem_ops;
+    if (KVI_THREADS) m->store.ops = &kvi_mem_ops;       /* else kv_mem_store does: who does not call it need not have all that is behind it */
     m->store.name = "mem";
     m->store.caps = KV_CAP_WRITE | (o.single_thread ? 0u : (uint32_t)KV_CAP_THREADS);
     m->allocator = m->pending.allocator = o.allocator;
@@ -3834,7 +3915,11 @@ KVI_MEM_DEFINE kv_status kv_mem_open(const kv_mem_options *options, kv_mem **res
     return KV_OK;
 }
 KVI_MEM_DEFINE void      kv_mem_close(kv_mem *m) { if (m) kvi_mem_free_all(m); }
-KVI_MEM_DEFINE kv_store *kv_mem_store(kv_mem *m) { return m ? &m->store : NULL; }
+KVI_MEM_DEFINE kv_store *kv_mem_store(kv_mem *m)
+{
+    if (m && !KVI_THREADS) m->store.ops = &kvi_mem_ops;
+    return m ? &m->store : NULL;
+}
 
 /* ---- reading ---- */
 
@@ -3848,7 +3933,7 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_get(kv_mem *m, kv_slice key, kv_
         kvi_mem_lanes brief = kvi_mem_lanes_load(key.data, key.size);
         return kvi_mem_get_direct(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), value, &brief);
     }
-    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size) && key.data)) return kvi_mem_get_brief(m, key, value);
+    if (KVI_LIKELY(kvi_mem_optimistic(m) && kvi_mem_brief(m, key.size) && key.data)) return kvi_mem_get_brief(m, key, value);
 #endif
     if (KVI_UNLIKELY(!kvi_mem_is_key(key))) return kvi_mem_no_key(m, key);
     return kvi_mem_get_far(m, key, value);
@@ -3923,7 +4008,7 @@ KVI_MEM_DEFINE kv_status kv_mem_scan(kv_mem *m, const kv_range *range, kv_visit_
 KVI_NOINLINE kv_status kvi_mem_set_long(kv_mem *m, kv_slice key, kv_slice value, uint64_t ttl_ms)
 {
     kvi_mem_request r;
-    kvi_mem_request_new(&r, KVI_MEM_SET, key);
+    kvi_mem_request_new(&r, NULL, false, key);
     r.value = value;
     r.ttl_ms = ttl_ms;
     return kvi_mem_write_checked(m, &r);
@@ -3931,7 +4016,7 @@ KVI_NOINLINE kv_status kvi_mem_set_long(kv_mem *m, kv_slice key, kv_slice value,
 KVI_NOINLINE kv_status kvi_mem_remove_long(kv_mem *m, kv_slice key)
 {
     kvi_mem_request r;
-    kvi_mem_request_new(&r, KVI_MEM_REMOVE, key);
+    kvi_mem_request_new(&r, kvi_mem_decide_remove, false, key);
     return kvi_mem_write_checked(m, &r);
 }
 KVI_NOINLINE kv_status kvi_mem_set_far(kv_mem *m, kv_slice key, kv_slice value)
@@ -3967,7 +4052,7 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_set(kv_mem *m, kv_slice key, kv_
         if (KVI_LIKELY(kvi_mem_set_short(m, key, value, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_set_long(m, key, value, 0);
     }
-    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size) && value.size <= KVI_MEM_LANES_MAX && key.data && (value.data || !value.size))) return kvi_mem_set_brief(m, key, value);
+    if (KVI_LIKELY(kvi_mem_optimistic(m) && kvi_mem_brief(m, key.size) && value.size <= KVI_MEM_LANES_MAX && key.data && (value.data || !value.size))) return kvi_mem_set_brief(m, key, value);
 #endif
     return kvi_mem_set_far(m, key, value);
 }
@@ -3979,7 +4064,7 @@ KVI_MEM_DEFINE kv_status kv_mem_insert(kv_mem *m, kv_slice key, kv_slice value)
 {
     kvi_mem_request r;
     if (!m) return KV_ERR_INVALID;
-    kvi_mem_request_new(&r, KVI_MEM_INSERT, key);
+    kvi_mem_request_new(&r, kvi_mem_decide_insert, false, key);
     r.value = value;
     return kvi_mem_write_checked(m, &r);
 }
@@ -3992,7 +4077,7 @@ KVI_MEM_FLATTEN KVI_MEM_DEFINE kv_status kv_mem_delete(kv_mem *m, kv_slice key)
         if (KVI_LIKELY(kvi_mem_remove_short(m, key, kvi_mem_lanes_hash(m->secrets, &brief, key.size), false, &brief))) return KV_OK;
         return kvi_mem_remove_long(m, key);
     }
-    if (KVI_LIKELY(m->optimistic && kvi_mem_brief(m, key.size) && key.data)) return kvi_mem_remove_brief(m, key);
+    if (KVI_LIKELY(kvi_mem_optimistic(m) && kvi_mem_brief(m, key.size) && key.data)) return kvi_mem_remove_brief(m, key);
 #endif
     return kvi_mem_remove_far(m, key);
 }
@@ -4000,7 +4085,7 @@ KVI_MEM_DEFINE kv_status kv_mem_compare_and_set(kv_mem *m, kv_slice key, kv_slic
 {
     kvi_mem_request r;
     if (!m || (!expected.data && expected.size)) return KV_ERR_INVALID;
-    kvi_mem_request_new(&r, KVI_MEM_COMPARE, key);
+    kvi_mem_request_new(&r, kvi_mem_decide_compare, true, key);
     r.expected = expected;
     r.value = value;
     return kvi_mem_write_checked(m, &r);
@@ -4010,7 +4095,7 @@ KVI_MEM_DEFINE kv_status kv_mem_increment(kv_mem *m, kv_slice key, int64_t delta
     kvi_mem_request r;
     kv_status       status;
     if (!m) return KV_ERR_INVALID;
-    kvi_mem_request_new(&r, KVI_MEM_INCREMENT, key);
+    kvi_mem_request_new(&r, kvi_mem_decide_increment, true, key);
     r.delta = delta;
     status = kvi_mem_write_checked(m, &r);
     if (status == KV_OK && result) *result = r.result;
@@ -4021,7 +4106,7 @@ KVI_MEM_DEFINE kv_status kv_mem_update(kv_mem *m, kv_slice key, kv_update_fn fn,
     kvi_mem_request r;
     kv_status       status;
     if (!m || !fn) return KV_ERR_INVALID;
-    kvi_mem_request_new(&r, KVI_MEM_UPDATE, key);
+    kvi_mem_request_new(&r, kvi_mem_decide_update, true, key);
     r.fn = fn;
     r.user = user;
     memset(&r.made, 0, sizeof r.made);
@@ -4034,7 +4119,7 @@ KVI_MEM_DEFINE kv_status kv_mem_expire(kv_mem *m, kv_slice key, uint64_t ttl_ms)
 {
     kvi_mem_request r;
     if (!m) return KV_ERR_INVALID;
-    kvi_mem_request_new(&r, KVI_MEM_EXPIRE, key);
+    kvi_mem_request_new(&r, kvi_mem_decide_expire, false, key);
     r.ttl_ms = ttl_ms;
     return kvi_mem_write_checked(m, &r);
 }
@@ -4059,7 +4144,7 @@ KVI_PRIVATE size_t kvi_mem_sweep_all(kvi_mem_work *w, size_t most)
     for (uint32_t i = 0; i < m->shard_count && count < most; i++) {
         uint32_t ends = 0;                  /* of the table; the first may be that of an older sweep, so there are two */
         w->s = m->shards + (kvi_add_u32(&m->sweep_shard, 1) & (m->shard_count - 1));
-        if (!kvi_peek_size(&w->s->expiring)) continue;
+        if (!kvi_mem_expiring(w->s)) continue;
         while (ends < 2 && count < most) {
             bool end = false;
             kvi_mem_lock(m, w->s);
@@ -4075,7 +4160,7 @@ KVI_MEM_DEFINE size_t kv_mem_sweep(kv_mem *m, size_t entries_max)
 {
     kvi_mem_work w;
     size_t       count;
-    if (!m || !kvi_mem_may_write(m)) return 0;
+    if (!KVI_MEM_TTL || !m || !kvi_mem_may_write(m)) return 0;
     memset(&w, 0, sizeof w);
     w.m = m;
     if (!kvi_mem_watched(m)) return kvi_mem_sweep_all(&w, entries_max);
@@ -4097,7 +4182,7 @@ KVI_PRIVATE kvi_mem_tally kvi_mem_shard_tally(kvi_mem_work *w)
     t.count = s->count;
     t.key_bytes = s->key_bytes;
     t.value_bytes = s->value_bytes;
-    if (!s->expiring || s->next_expiry > kvi_mem_now(w)) return t;
+    if (!kvi_mem_expiring(s) || s->next_expiry > kvi_mem_now(w)) return t;
     do {
         const kvi_mem_bucket *segment = kvi_mem_segment_at(s, next, &next);
         uint32_t              mask = ((const kvi_mem_directory *)s->directory)->mask;
@@ -4123,7 +4208,7 @@ KVI_MEM_DEFINE uint64_t kv_mem_count(kv_mem *m)
     w.m = m;
     for (uint32_t i = 0; i < m->shard_count; i++) {
         w.s = m->shards + i;
-        if (!kvi_peek_size(&w.s->expiring)) { count += kvi_peek_size(&w.s->count); continue; }
+        if (!kvi_mem_expiring(w.s)) { count += kvi_peek_size(&w.s->count); continue; }
         kvi_mem_read_lock(m, w.s);
         count += kvi_mem_shard_tally(&w).count;
         kvi_mem_read_unlock(m, w.s);
@@ -4201,20 +4286,21 @@ KVI_PRIVATE void kvi_mem_clear_pend(kvi_mem_work *w)
 KVI_MEM_DEFINE void kv_mem_clear(kv_mem *m)
 {
     kvi_mem_work w;
+    bool         watched;
     if (!m || !kvi_mem_may_write(m)) return;
     memset(&w, 0, sizeof w);
     w.m = m;
-    w.watched = kvi_mem_watched(m);
-    if (w.watched) kvi_mutex_lock(&m->watch_mutex);
-    if (m->concurrent || m->limited || w.watched || !kvi_mem_clear_regions(m)) for (uint32_t i = 0; i < m->shard_count; i++) {
+    w.watched = watched = kvi_mem_watched(m);
+    if (watched) kvi_mutex_lock(&m->watch_mutex);
+    if (kvi_mem_concurrent(m) || kvi_mem_limited(m) || watched || !kvi_mem_clear_regions(m)) for (uint32_t i = 0; i < m->shard_count; i++) {
         w.s = m->shards + i;
         kvi_mem_lock(m, w.s);
-        if (w.watched) kvi_mem_clear_pend(&w);
+        if (watched) kvi_mem_clear_pend(&w);
         kvi_mem_shard_clear(m, w.s, (kvi_mem_bucket *)kvi_mem_segments((const kvi_mem_directory *)w.s->directory)[0], true);
         kvi_mem_unlock(m, w.s);
-        if (w.watched) kvi_mem_watch_tell(m);
+        if (watched) kvi_mem_watch_tell(m);
     }
-    if (w.watched) kvi_mem_watch_leave(m);
+    if (watched) kvi_mem_watch_leave(m);
 }
 
 /* ---- watches ---- */
@@ -4225,6 +4311,7 @@ KVI_MEM_DEFINE kv_status kv_mem_subscribe(kv_mem *m, kv_slice prefix, kv_watch_f
     bool      inside;
     if (!m || !fn || !result) return KV_ERR_INVALID;
     *result = NULL;
+    if (!KVI_MEM_WATCH) return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "watch: compiled without (KV_MEM_NO_WATCH)");
     if (kv_check_key(prefix) < 0) return kvi_error_set(&m->error, KV_ERR_INVALID, "watch: the prefix is no key");
     w = (kv_watch *)kvi_mem_alloc(m, sizeof *w + prefix.size);
     if (!w) return kvi_error_set(&m->error, KV_ERR_NO_MEMORY, NULL);
@@ -4247,7 +4334,7 @@ KVI_MEM_DEFINE void kv_mem_unsubscribe(kv_watch *w)
 {
     kv_mem *m;
     bool    inside;
-    if (!w) return;
+    if (!KVI_MEM_WATCH || !w) return;
     m = w->m;
     inside = kvi_mem_in_watch(m);
     if (!inside) kvi_mutex_lock(&m->watch_mutex);
@@ -4262,20 +4349,20 @@ KVI_MEM_DEFINE void kv_mem_unsubscribe(kv_watch *w)
 KVI_MEM_DEFINE kv_status kv_mem_save(kv_mem *m, const char *path)
 {
     if (!m || !path) return KV_ERR_INVALID;
-#ifdef KV_MEM_NO_SAVE
-    return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: compiled without (KV_MEM_NO_SAVE)");
-#else
+#if KVI_MEM_SAVE
     return m->io ? kvi_mem_save_as(m, path) : kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: there are no files here, and no kv_io was given");
+#else
+    return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: compiled without (KV_MEM_NO_SAVE)");
 #endif
 }
 KVI_MEM_DEFINE kv_status kv_mem_load(kv_mem *m, const char *path)
 {
     if (!m || !path) return KV_ERR_INVALID;
     if (!kvi_mem_may_write(m)) return kvi_error_set(&m->error, KV_ERR_INVALID, "load from inside a callback of this map");
-#ifdef KV_MEM_NO_SAVE
-    return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: compiled without (KV_MEM_NO_SAVE)");
-#else
+#if KVI_MEM_SAVE
     return m->io ? kvi_mem_load_from(m, path) : kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: there are no files here, and no kv_io was given");
+#else
+    return kvi_error_set(&m->error, KV_ERR_UNSUPPORTED, "snapshot: compiled without (KV_MEM_NO_SAVE)");
 #endif
 }
 

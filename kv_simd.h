@@ -282,7 +282,7 @@ KVI_INLINE size_t kvi_common_prefix(const void *a, const void *b, size_t size)
 KVI_INLINE bool kvi_equal(const void *a, const void *b, size_t size)
 {
     const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
-    if (size > 256) return memcmp(a, b, size) == 0;
+    if (KVI_SMALL || size > 256) return !size || memcmp(a, b, size) == 0;
 #if KVI_X86 >= 3
     {
         __mmask64 differ = 0, tail;

@@ -107,6 +107,14 @@ for h in all ${full:+$headers}; do
     job "$h.h bare, C++" "$(cxx_of gcc) -std=c++11 $strict -I. $bare -fsyntax-only -xc++ $out/$h.implement.c"
 done
 
+# ---- what can be left out of one module: each by itself, all of it, and with all that is left out of kv.h ----
+mem_less="-DKV_MEM_NO_SAVE -DKV_MEM_NO_WATCH -DKV_MEM_NO_TTL -DKV_MEM_NO_LIMIT"
+for s in $mem_less "$mem_less" "-Os $mem_less $bare" -Os; do
+    job "kv_mem.h with $s" "$(c_of gcc) -std=c99 $strict_c -I. $s -fsyntax-only $out/kv_mem.implement.c"
+    job "kv_mem.h with $s, C++" "$(cxx_of gcc) -std=c++11 $strict -I. $s -fsyntax-only -xc++ $out/kv_mem.implement.c"
+    [ -z "$CLANG" ] || job "kv_mem.h with $s, clang" "$(c_of clang) -std=c99 $strict_c -I. $s -fsyntax-only $out/kv_mem.implement.c"
+done
+
 # ---- every SIMD level compiles, also those that this processor does not run ----
 case $(uname -m) in x86_64|amd64) simd="SCALAR: SSE2: AVX2:-mavx2 AVX512:-mavx512f,-mavx512bw,-mavx512dq,-mavx512vl AVX512:-mavx512f,-mavx512bw,-mavx512dq,-mavx512vl,-mavx512vbmi,-mavx512vbmi2,-mgfni";; *) simd="SCALAR:";; esac
 for level in $simd; do

@@ -1,4 +1,4 @@
-/* library.c - one module as firmware compiles it, alone in its object: -DLIBRARY_MEM, _ART, _FST,
+/* library.c - one module as firmware compiles it, alone in its object: -DLIBRARY_MEM, _MEM_LESS, _ART, _FST,
    _FST_READER, _FST_LOOKUP, _COMPRESS, _LSM or _SIMD. The strong symbols of the object are the module's public
    functions; what it brings along of the headers below is weak. */
 #define KV_NO_THREADS
@@ -9,6 +9,13 @@
 #define KV_SIMD_IMPLEMENTATION
 #include "../../kv_simd.h"
 #elif defined(LIBRARY_MEM)
+#define KV_MEM_IMPLEMENTATION
+#include "../../kv_mem.h"
+#elif defined(LIBRARY_MEM_LESS)
+#define KV_MEM_NO_SAVE
+#define KV_MEM_NO_WATCH
+#define KV_MEM_NO_TTL
+#define KV_MEM_NO_LIMIT
 #define KV_MEM_IMPLEMENTATION
 #include "../../kv_mem.h"
 #elif defined(LIBRARY_ART)

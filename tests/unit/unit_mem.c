@@ -36,6 +36,8 @@ static void check_value(kv_mem *m, kv_slice key, kv_slice wanted)
     if (CHECK_OK(kv_mem_get(m, key, &got))) CHECK_BYTES(kv_buf_slice(&got), wanted);
     kv_buf_free(&got);
 }
+static void watch_events(void *user, kv_event event, kv_slice key, kv_slice value) { (void)key; (void)value; ((uint64_t *)user)[event]++; }
+#define NEEDS(part) do { if (!KVI_MEM_##part) { TEST_SKIP("compiled with KV_MEM_NO_" #part); return; } } while (0)
 #define EACH_MODE for (int mode = 0; mode < 2; mode++)
 
 #if defined(KV_NO_MALLOC)
@@ -84,6 +86,29 @@ TEST(mem_basic, keys_of_every_size)
 static bool visit_stop(void *user, kv_slice key, kv_slice value) { (void)key; (void)value; ++*(int *)user; return false; }
 static kv_status update_nothing(void *user, bool found, kv_slice old, kv_buf *value) { (void)user; (void)found; (void)old; (void)value; return KV_OK; }
 static void watch_nothing(void *user, kv_event event, kv_slice key, kv_slice value) { (void)user; (void)event; (void)key; (void)value; }
+TEST(mem_basic, what_was_left_out_says_so)
+{
+    kv_mem_options o = options(true);
+    kv_mem        *m = open_map(true), *limited = NULL;
+    kv_watch      *w = NULL;
+    uint64_t       ttl = 0, events[5] = { 0 };
+    CHECK_STATUS(kv_mem_subscribe(m, KV_STR(""), watch_events, events, &w), KVI_MEM_WATCH ? KV_OK : KV_ERR_UNSUPPORTED);
+    kv_mem_unsubscribe(w);
+    CHECK_STATUS(kv_mem_set_ttl(m, KV_STR("a"), KV_STR("1"), 5), KVI_MEM_TTL ? KV_OK : KV_ERR_UNSUPPORTED);
+    CHECK_OK(kv_mem_set_ttl(m, KV_STR("b"), KV_STR("2"), 0));
+    CHECK_STATUS(kv_mem_expire(m, KV_STR("b"), 5), KVI_MEM_TTL ? KV_OK : KV_ERR_UNSUPPORTED);
+    CHECK_OK(kv_mem_ttl(m, KV_STR("b"), &ttl));
+    CHECK(KVI_MEM_TTL ? ttl == 5 : ttl == UINT64_MAX);
+    clock_ms += 5;
+    CHECK_EQ(kv_mem_count(m), KVI_MEM_TTL ? 0 : 1);
+    CHECK_EQ(kv_mem_sweep(m, 9), KVI_MEM_TTL ? 2 : 0);
+    if (!KVI_MEM_SAVE) CHECK_STATUS(kv_mem_save(m, "snapshot"), KV_ERR_UNSUPPORTED);
+    if (!KVI_MEM_SAVE) CHECK_STATUS(kv_mem_load(m, "snapshot"), KV_ERR_UNSUPPORTED);
+    o.memory_limit_bytes = 100000;
+    CHECK_STATUS(kv_mem_open(&o, &limited), KVI_MEM_LIMIT ? KV_OK : KV_ERR_UNSUPPORTED);
+    kv_mem_close(limited);
+    kv_mem_close(m);
+}
 TEST(mem_basic, wrong_arguments)
 {
     kv_mem  *m = open_map(false);
@@ -237,6 +262,7 @@ TEST(mem_atomic, update)
 static bool count_visits(void *user, kv_slice key, kv_slice value) { (void)key; (void)value; ++*(int *)user; return true; }
 TEST(mem_ttl, expired_is_missing_for_every_call)
 {
+    NEEDS(TTL);
     EACH_MODE {
         kv_mem  *m = open_map(mode);
         kv_slice keys[1] = { KV_STR("k") }, peeked;
@@ -283,6 +309,7 @@ TEST(mem_ttl, expired_is_missing_for_every_call)
 }
 TEST(mem_ttl, what_keeps_it_and_what_clears_it)
 {
+    NEEDS(TTL);
     kv_mem  *m = open_map(true);
     uint64_t ttl = 0;
     updating u = { KV_OK, KV_STR("updated"), true };
@@ -310,6 +337,7 @@ TEST(mem_ttl, what_keeps_it_and_what_clears_it)
 }
 TEST(mem_ttl, sweep_frees_as_many_as_it_may)
 {
+    NEEDS(TTL);
     EACH_MODE {
         kv_mem *m = open_map(mode);
         char    key[32];
@@ -330,6 +358,7 @@ TEST(mem_ttl, sweep_frees_as_many_as_it_may)
 }
 TEST(mem_ttl, memory_comes_back_by_writing)
 {
+    NEEDS(TTL);
     kv_mem *m = open_map(true);
     char    key[32];
     kv_mem_stats_t first, stats;
@@ -364,6 +393,8 @@ static void watch(void *user, kv_event event, kv_slice key, kv_slice value)
 }
 TEST(mem_watch, tells_of_each_change_before_the_write_returns)
 {
+    NEEDS(WATCH);
+    NEEDS(TTL);
     EACH_MODE {
         watching  a, once;
         kv_watch *w, *other;
@@ -399,9 +430,10 @@ TEST(mem_watch, tells_of_each_change_before_the_write_returns)
         kv_mem_close(a.m);                                              /* with a watch left */
     }
 }
-static void watch_events(void *user, kv_event event, kv_slice key, kv_slice value) { (void)key; (void)value; ((uint64_t *)user)[event]++; }
 TEST(mem_watch, evictions_are_told)
 {
+    NEEDS(WATCH);
+    NEEDS(LIMIT);
     kv_mem_options o = options(false);
     kv_mem_stats_t stats;
     kv_mem   *m;
@@ -421,6 +453,7 @@ TEST(mem_watch, evictions_are_told)
 
 TEST(mem_limit, stays_within_and_keeps_what_is_used)
 {
+    NEEDS(LIMIT);
     EACH_MODE {
         kv_mem_options o = options(mode);
         test_memory    memory;
@@ -461,6 +494,7 @@ TEST(mem_limit, stays_within_and_keeps_what_is_used)
 }
 TEST(mem_limit, what_can_never_fit)
 {
+    NEEDS(LIMIT);
     kv_mem_options o = options(true);
     kv_mem *m;
     char   *value = (char *)calloc(1, 300000);
@@ -550,7 +584,7 @@ static void memory_script(size_t fail_at, bool fail_after, bool *failed)
             uint64_t before = kv_mem_count(m);
             if (i == 700 && kv_mem_subscribe(m, KV_STR("key:1"), watch_events, events, &w) < 0) w = NULL;
             switch (i % 7) {
-            case 0: s = kv_mem_set_ttl(m, number_key(i, key), kv_bytes(large, size), i % 3 ? 5 : 0); break;
+            case 0: s = kv_mem_set_ttl(m, number_key(i, key), kv_bytes(large, size), KVI_MEM_TTL && i % 3 ? 5 : 0); break;
             case 1: s = kv_mem_increment(m, number_key(i, key), 1, NULL); break;
             case 2: s = kv_mem_update(m, number_key(i, key), update_nothing, NULL); break;
             default: s = kv_mem_set(m, number_key(i, key), kv_bytes(large, size)); break;
@@ -850,6 +884,9 @@ static void check_some(kv_mem *m, const char *large, uint64_t later)
 }
 TEST(mem_snapshot, comes_back_and_merges)
 {
+    NEEDS(SAVE);
+    NEEDS(WATCH);
+    NEEDS(TTL);
     EACH_MODE {
         disk          *d = disk_new();
         kv_mem_options o = options(mode);
@@ -904,6 +941,9 @@ static void spill(const kv_io *io, const char *path, const char *bytes, size_t s
 }
 TEST(mem_snapshot, every_damaged_byte_and_every_cut_is_an_error)
 {
+    NEEDS(SAVE);
+    NEEDS(WATCH);
+    NEEDS(TTL);
     disk          *d = disk_new();
     kv_mem_options o = options(true);
     kv_mem *m, *other;
@@ -940,6 +980,9 @@ TEST(mem_snapshot, every_damaged_byte_and_every_cut_is_an_error)
 }
 TEST(mem_snapshot, a_load_without_memory_changes_nothing)
 {
+    NEEDS(SAVE);
+    NEEDS(WATCH);
+    NEEDS(TTL);
     disk          *d = disk_new();
     kv_mem_options o = options(false);
     kv_mem *m, *other;
@@ -991,6 +1034,9 @@ TEST(mem_snapshot, a_load_without_memory_changes_nothing)
 }
 TEST(mem_snapshot, after_a_power_cut_the_old_one_or_the_new_one)
 {
+    NEEDS(SAVE);
+    NEEDS(WATCH);
+    NEEDS(TTL);
     disk          *d = disk_new(), *cursor;
     kv_mem_options o = options(true);
     kv_mem *m;
