@@ -1089,6 +1089,7 @@ KVI_PRIVATE const char *kvi_codec_missing(kv_codec codec)
 #define KVI_FLOAT_CHUNK        ((size_t)65536)
 #define KVI_FLOAT_DENSE_CHUNK  ((size_t)262144)     /* numbers that share a Huffman code */
 #define KVI_FLOAT_DENSE_MIN    ((size_t)2048)       /* bytes; in smaller values the code's lengths take more than it saves */
+#define KVI_FLOAT_CHUNKS       16                   /* unpacked from the last to the first */
 #define KVI_FLOAT_STRIP        ((size_t)512)        /* numbers that go through the first cache at a time */
 #define KVI_FLOAT_HEADER       ((size_t)4)
 #define KVI_FLOAT_SAMPLES      16                   /* groups of so many numbers choose a chunk's base */
@@ -1344,42 +1345,55 @@ KVI_PRIVATE size_t kvi_float_unpack_strip(kv_filter f, const kvi_float_planes *p
     return used;
 }
 
-/* One chunk of n numbers. Returns the bytes that it took, or 0 for bytes that are none. */
-KVI_PRIVATE size_t kvi_float_unpack_chunk(kv_filter f, const uint8_t *in, size_t available, size_t n, uint8_t *raw)
+/* The bytes that a chunk of n numbers takes; 0: they are none. */
+KVI_PRIVATE size_t kvi_float_chunk_size(kv_filter f, const uint8_t *in, size_t available, size_t n)
+{
+    size_t size;
+    if (available < KVI_FLOAT_HEADER) return 0;
+    if (in[1] & KVI_FLOAT_STORED) size = KVI_FLOAT_HEADER + n * kvi_float_size(f);
+    else size = KVI_FLOAT_HEADER + kvi_float_planes_size(f, in[1], n) + kvi_float_rows(n) + kvi_load_le16(in + 2);
+    return size <= available ? size : 0;
+}
+KVI_PRIVATE bool kvi_float_unpack_chunk(kv_filter f, const uint8_t *in, size_t n, uint8_t *raw)
 {
     kvi_float_strip  t;
     kvi_float_planes p;
     const uint8_t   *escapes;
-    size_t           fixed, escape_count, used = 0, more;
-    if (available < KVI_FLOAT_HEADER) return 0;
-    escape_count = kvi_load_le16(in + 2);
+    size_t           escape_count = kvi_load_le16(in + 2), used = 0, more;
     if (in[1] & KVI_FLOAT_STORED) {
-        if (available - KVI_FLOAT_HEADER < n * kvi_float_size(f)) return 0;
         memcpy(raw, in + KVI_FLOAT_HEADER, n * kvi_float_size(f));
-        return KVI_FLOAT_HEADER + n * kvi_float_size(f);
+        return true;
     }
-    fixed = KVI_FLOAT_HEADER + kvi_float_planes_size(f, in[1], n) + kvi_float_rows(n);
-    if (fixed > available || escape_count > available - fixed) return 0;
     p = kvi_float_planes_at(f, in[1], n, (uint8_t *)(uintptr_t)in + KVI_FLOAT_HEADER);
     escapes = p.end + kvi_float_rows(n);
     memset(t.zeros, 0, sizeof t.zeros);
     for (size_t at = 0; at < n; at += KVI_FLOAT_STRIP) {
         size_t strip = n - at < KVI_FLOAT_STRIP ? n - at : KVI_FLOAT_STRIP;
         more = kvi_float_unpack_strip(f, &p, at, strip, in[0], escapes + used, escape_count - used, &t, raw + at * kvi_float_size(f));
-        if (more == KV_NONE) return 0;
+        if (more == KV_NONE) return false;
         used += more;
     }
-    return used == escape_count ? fixed + escape_count : 0;
+    return used == escape_count;
 }
 
+/* Chunks are found from the first to the last, and unpacked from the last to the first: what the
+   checksum has read last is still in the second cache. */
 KVI_PRIVATE kv_status kvi_float_unpack(kv_filter f, kv_slice packed, uint8_t *raw, size_t raw_size)
 {
-    const uint8_t *in = (const uint8_t *)packed.data;
-    size_t         size = kvi_float_size(f), left = raw_size / size, available = packed.size, n, used;
-    for (; left; left -= n, raw += n * size, in += used, available -= used) {
-        n = left < KVI_FLOAT_CHUNK ? left : KVI_FLOAT_CHUNK;
-        used = kvi_float_unpack_chunk(f, in, available, n, raw);
-        if (!used) return KV_ERR_CORRUPT;
+    const uint8_t *in = (const uint8_t *)packed.data, *chunks[KVI_FLOAT_CHUNKS];
+    size_t         size = kvi_float_size(f), left = raw_size / size, available = packed.size, count, n, bytes;
+    while (left) {
+        for (count = n = 0; count < KVI_FLOAT_CHUNKS && n < left; count++, in += bytes, available -= bytes) {
+            size_t numbers = left - n < KVI_FLOAT_CHUNK ? left - n : KVI_FLOAT_CHUNK;
+            bytes = kvi_float_chunk_size(f, in, available, numbers);
+            if (!bytes) return KV_ERR_CORRUPT;
+            chunks[count] = in;
+            n += numbers;
+        }
+        for (size_t last = n; count--; last = count * KVI_FLOAT_CHUNK)
+            if (!kvi_float_unpack_chunk(f, chunks[count], last - count * KVI_FLOAT_CHUNK, raw + count * KVI_FLOAT_CHUNK * size)) return KV_ERR_CORRUPT;
+        raw += n * size;
+        left -= n;
     }
     if (available != raw_size % size) return KV_ERR_CORRUPT;
     kvi_copy(raw, in, available);
