@@ -85,7 +85,7 @@
    memory) out of a pool, without waiting.
 
    MEMORY
-   A context takes 20 KB for LZ4, up to 262 KB for LZ4 HC, and for zstd 0.1 to some MB for packing,
+   A context takes 20 KB for LZ4 (with a dictionary its last 64 KiB and 4 KiB more), up to 262 KB for LZ4 HC, and for zstd 0.1 to some MB for packing,
    depending on level and size, 0.1 MB for unpacking, and 34 KB for dense floats; there are as many as calls that ran at once.
    They come from the compressor's allocator, zstd's memory too, and are kept until the compressor
    closes: after the first calls nothing is allocated. Training a dictionary is the exception: it
@@ -279,6 +279,8 @@ KV_API kv_status      kv_compressed_stats(kv_compressed *c, kv_compress_stats *s
 #define KVI_LZ4_LEVEL_HC          3
 #define KVI_LZ4_LEVEL_MAX         12
 #define KVI_LZ4_LEVEL_MIN         (-65537)
+#define KVI_LZ4_WINDOW            ((size_t)64 << 10)
+#define KVI_LZ4_BEHIND            ((size_t)4096)            /* bytes: values to this size are unpacked behind a copy of the dictionary */
 #define KVI_ZSTD_LEVEL_DEFAULT    3
 #define KVI_ZSTD_SMALL            ((size_t)16 << 10)        /* bytes: up to here zstd's tables are small */
 
@@ -697,6 +699,7 @@ typedef struct kvi_compress_context {
 #if KVI_LZ4
     LZ4_stream_t lz4;                   /* begun anew for each value: what came before must not show in the bytes */
     void        *lz4_hc;
+    uint8_t     *lz4_behind;            /* the dictionary, and room behind it (kvi_lz4_unpack_behind) */
 #endif
 #if KVI_ZSTD
     ZSTD_CCtx   *zstd[2];               /* with the compressor's level, for small and for large values: one for both
@@ -739,11 +742,17 @@ struct kv_compressor {
 
 KVI_PRIVATE kv_status kvi_compress_error(kv_compressor *c, kv_status s, const char *what) { return kvi_error_set(&c->error, s, what); }
 
+#if KVI_LZ4
+/* What LZ4 can reach of a dictionary: its end. */
+KVI_INLINE size_t kvi_lz4_window(const kv_compressor *c) { return c->options.dictionary.size < KVI_LZ4_WINDOW ? c->options.dictionary.size : KVI_LZ4_WINDOW; }
+#endif
+
 KVI_PRIVATE void kvi_compress_context_free(kv_compressor *c, kvi_compress_context *x)
 {
     const kv_allocator *a = &c->options.allocator;
 #if KVI_LZ4
     kvi_free(a, x->lz4_hc, (size_t)LZ4_sizeofStateHC());
+    kvi_free(a, x->lz4_behind, kvi_lz4_window(c) + KVI_LZ4_BEHIND);
 #endif
 #if KVI_ZSTD
     ZSTD_freeCCtx(x->zstd[0]);
@@ -843,10 +852,34 @@ KVI_PRIVATE size_t kvi_lz4_pack(kv_compressor *c, kvi_compress_context *x, kv_sl
     return wrote > 0 ? (size_t)wrote : 0;
 }
 
-KVI_PRIVATE kv_status kvi_lz4_unpack(const kv_compressor *c, kv_slice packed, uint8_t *out, size_t raw_size, bool dictionary)
+/* With the dictionary right before what is written, a match is one copy, wherever it begins: small
+   values take 0.6 of the time so, copying them from there included. */
+KVI_PRIVATE kv_status kvi_lz4_unpack_behind(const kv_compressor *c, const kvi_compress_context *x, kv_slice packed, uint8_t *out, size_t raw_size)
+{
+    size_t   window = kvi_lz4_window(c);
+    uint8_t *to = x->lz4_behind + window;
+    int      got = LZ4_decompress_safe_usingDict((const char *)packed.data, (char *)to, (int)packed.size, (int)raw_size, (const char *)x->lz4_behind, (int)window);
+    if (got < 0 || (size_t)got != raw_size) return KV_ERR_CORRUPT;
+    memcpy(out, to, raw_size);
+    return KV_OK;
+}
+/* No memory for it: it goes without. */
+KVI_NOINLINE void kvi_lz4_new_behind(const kv_compressor *c, kvi_compress_context *x)
+{
+    size_t window = kvi_lz4_window(c);
+    x->lz4_behind = (uint8_t *)kvi_alloc(&c->options.allocator, window + KVI_LZ4_BEHIND);
+    if (x->lz4_behind) memcpy(x->lz4_behind, (const uint8_t *)c->options.dictionary.data + (c->options.dictionary.size - window), window);
+}
+
+/* x may be NULL. */
+KVI_PRIVATE kv_status kvi_lz4_unpack(const kv_compressor *c, kvi_compress_context *x, kv_slice packed, uint8_t *out, size_t raw_size, bool dictionary)
 {
     int got;
     if (packed.size > LZ4_MAX_INPUT_SIZE || raw_size > LZ4_MAX_INPUT_SIZE) return KV_ERR_CORRUPT;
+    if (dictionary && x && raw_size <= KVI_LZ4_BEHIND) {
+        if (KVI_UNLIKELY(!x->lz4_behind)) kvi_lz4_new_behind(c, x);
+        if (KVI_LIKELY(x->lz4_behind != NULL)) return kvi_lz4_unpack_behind(c, x, packed, out, raw_size);
+    }
     got = dictionary ? LZ4_decompress_safe_usingDict((const char *)packed.data, (char *)out, (int)packed.size, (int)raw_size,
                                                      (const char *)c->options.dictionary.data, kvi_lz4_int(c->options.dictionary.size))
                      : LZ4_decompress_safe((const char *)packed.data, (char *)out, (int)packed.size, (int)raw_size);
@@ -1040,7 +1073,7 @@ KVI_PRIVATE kv_status kvi_codec_unpack(kv_compressor *c, kvi_compress_context *x
 {
     (void)c; (void)x; (void)codec; (void)packed; (void)out; (void)raw_size; (void)dictionary;
 #if KVI_LZ4
-    if (codec == KV_CODEC_LZ4) return kvi_lz4_unpack(c, packed, out, raw_size, dictionary);
+    if (codec == KV_CODEC_LZ4) return kvi_lz4_unpack(c, x, packed, out, raw_size, dictionary);
 #endif
 #if KVI_ZSTD
     if (codec == KV_CODEC_ZSTD) return kvi_zstd_unpack(c, x, packed, out, raw_size, dictionary);
@@ -1885,10 +1918,10 @@ KVI_PRIVATE kv_status kvi_unpack_payload(kv_compressor *c, kvi_compress_context 
 
 KVI_INLINE bool kvi_packed_is_stored(kv_slice packed) { return *(const uint8_t *)packed.data == 0; }
 
-/* LZ4 and the fast floats need nothing but their input. */
+/* LZ4 without a dictionary and the fast floats need nothing but their input. */
 KVI_INLINE bool kvi_unpack_needs_context(const kvi_packed *p)
 {
-    return p->how.codec == KV_CODEC_ZSTD || p->how.filter == KV_FILTER_SHUFFLE || p->how.filter == KV_FILTER_BITSHUFFLE;
+    return p->how.dictionary || p->how.codec == KV_CODEC_ZSTD || p->how.filter == KV_FILTER_SHUFFLE || p->how.filter == KV_FILTER_BITSHUFFLE;
 }
 
 /* Into a buffer, with a context that the caller has (or NULL: one is taken where one is needed). */
