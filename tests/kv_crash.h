@@ -10,19 +10,19 @@
                      shorter than what was promised, and go on working: write, flush, compact, cut, reopen
        crash_cuts    a cut after every operation of a script, in every mode
        crash_faults  every call of a script fails, once, some times or for good; then a cut
-   The rules that the order of operations must follow (P1 to P7) are watched all the time.
+   The rules that the order of operations must follow (P1 to P7, kv_order.h) are watched all the time.
 
-   CONTENTS  >>state >>options >>order >>script >>survey >>cuts >>faults */
+   CONTENTS  >>state >>options >>script >>survey >>cuts >>faults */
 #ifndef KV_CRASH_H
 #define KV_CRASH_H
 
 #include "kv_disk.h"
+#include "kv_order.h"
 
 /* ------------------------------------------------------------------------------------------------
    >>state   keys, values, states                                                                   */
 
 enum { CRASH_KEYS = 28, CRASH_BATCH_MAX = 6, CRASH_VALUE_MAX = 2600 };
-static const char crash_dir[] = "db";
 
 typedef struct crash_state { uint32_t ids[CRASH_KEYS]; int64_t counter; } crash_state;   /* 0: missing; counter 0: missing */
 
@@ -178,145 +178,16 @@ static void crash_options(crash_config *c, uint64_t seed)
     c->o.map_tables = test_one_in(&r, 2);       /* the log, too */
     c->o.no_background = true;
 }
-static void crash_watch(void *user, disk *d, const disk_op *op);
-
-/* The orders are watched on every disk, but not where the store's own thread works on it. */
+/* The orders are watched on every disk (kv_order.h). */
 static kv_status crash_open(crash_config *c, disk *d, kv_lsm **db)
 {
-    if (!d->watch && c->o.no_background) d->watch = crash_watch;
+    if (!d->watch) d->watch = order_watch;
     c->o.io = disk_io(d);
     c->o.error_text = c->error_text;
     c->o.error_text_size = sizeof c->error_text;
     c->error_text[0] = 0;
     *db = NULL;
-    return kv_lsm_open(crash_dir, &c->o, db);
-}
-
-/* ------------------------------------------------------------------------------------------------
-   >>order   what must be durable before something else happens
-
-   P1   a manifest names a table only when its bytes and its name are durable
-   P2   a log or a table loses its name only when every edit of the current manifest is durable
-   P3   a manifest loses its name only when CURRENT, durable, names another one
-   P4   a log is synced only when every older log is durable; asked only where d->watch_user is set: a
-        crash and a failing disk leave older logs behind that nobody needs
-   P6, P7 are in kv_disk.h. P5 (a synced write is durable when it returns) shows in the states that
-   images have.                                                                                     */
-
-static bool crash_ends(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
-/* The manifest that a CURRENT names, or "" */
-static void crash_manifest_named(const disk_content *c, char *out, size_t size)
-{
-    size_t at = 0, n = 0;
-    while (c && at + 8 < c->size && memcmp(c->bytes->data + at, "MANIFEST", 8) != 0) at++;
-    while (c && at + n < c->size && n + 1 < size && (unsigned char)c->bytes->data[at + n] > ' ') { out[n] = c->bytes->data[at + n]; n++; }
-    out[n] = 0;
-}
-static void crash_current(disk *d, char *out, size_t size)
-{
-    char path[64];
-    snprintf(path, sizeof path, "%s/CURRENT", crash_dir);
-    crash_manifest_named(disk_file(d, path), out, size);
-}
-/* Whether the part of a manifest that is not durable yet can name a file: not if it was written before. */
-static bool crash_may_name(disk *d, const char *manifest, uint32_t node)
-{
-    disk_name  name;
-    disk_node *m = disk_lookup(d, manifest, &name);
-    return !m || !m->pending_count || d->nodes[node]->born < m->pending[m->pending_count - 1].op;
-}
-static uint64_t crash_named;        /* tables that manifests named */
-
-static uint64_t crash_varint(const uint8_t **at, const uint8_t *end)
-{
-    uint64_t v = 0;
-    for (int shift = 0; *at < end; shift += 7) {
-        uint8_t byte = *(*at)++;
-        if (shift < 64) v |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) break;
-    }
-    return v;
-}
-/* P1: the fields of one manifest record, see >>format in kv_lsm.h */
-static void crash_watch_record(disk *d, const uint8_t *at, const uint8_t *end)
-{
-    static const int numbers[9] = { 0, 1, 1, 1, 1, 10, 2, 2, 1 };
-    while (at < end) {
-        uint64_t tag = crash_varint(&at, end), values[10] = { 0 };
-        if (tag == 0 || (tag > 8 && tag < 128)) return;
-        if (tag >= 128) { at += crash_varint(&at, end); continue; }
-        for (int i = 0; i < numbers[tag]; i++) values[i] = crash_varint(&at, end);
-        if (tag != 5) continue;
-        for (int i = 0; i < 2; i++) { uint64_t size = crash_varint(&at, end); at = size <= (uint64_t)(end - at) ? at + size : end; }
-        {
-            char path[100];
-            snprintf(path, sizeof path, "%s/%06llu.kvt", crash_dir, (unsigned long long)values[1]);
-            crash_named++;
-            if (!disk_is_durable(d, path)) disk_violate(d, "P1 a manifest names a table that is not durable", path);
-        }
-    }
-}
-static void crash_watch_records(disk *d, const char *data, size_t size, bool from_start)
-{
-    const uint8_t *at = (const uint8_t *)data, *end = at + size;
-    if (from_start) at += size < 64 ? size : 64;
-    while (end - at >= 28) {
-        uint32_t payload = (uint32_t)at[8] | (uint32_t)at[9] << 8 | (uint32_t)at[10] << 16 | (uint32_t)at[11] << 24;
-        if (payload > (size_t)(end - at) - 28) return;              /* a part of a write: the disk failed */
-        crash_watch_record(d, at + 28, at + 28 + payload);
-        at += 28 + payload;
-    }
-}
-/* An edit counts when it is written to the manifest in use, a new manifest when CURRENT takes it up. */
-static void crash_watch_manifest(disk *d, const disk_op *op, uint32_t dir)
-{
-    char current[64], path[200];
-    if (op->kind == DISK_RENAME && op->to.dir == dir && strcmp(op->to.text, "CURRENT") == 0) {
-        disk_content *c;
-        crash_manifest_named(&d->nodes[op->node]->now, current, sizeof current);
-        snprintf(path, sizeof path, "%s/%.60s", crash_dir, current);
-        c = disk_file(d, path);
-        if (c && c->bytes) crash_watch_records(d, c->bytes->data, c->size, true);
-        if (!disk_is_durable(d, path)) disk_violate(d, "P1 CURRENT names a manifest that is not durable", path);
-    } else if (op->kind == DISK_WRITE) {
-        disk_name name;
-        crash_current(d, current, sizeof current);
-        snprintf(path, sizeof path, "%s/%.60s", crash_dir, current);
-        if (current[0] && disk_lookup(d, path, &name) && name.node == op->node) crash_watch_records(d, op->bytes->data + op->offset, op->size, op->offset == 0);
-    }
-}
-static void crash_watch(void *user, disk *d, const disk_op *op)
-{
-    char      current[64], path[200];
-    disk_name dir;
-    if (!disk_walk(d, crash_dir, &dir) || dir.node == UINT32_MAX) return;
-    if (op->kind == DISK_REMOVE && op->to.dir == dir.node) {
-        const char *name = op->to.text;
-        bool data = crash_ends(name, ".log") || crash_ends(name, ".kvt"), manifest = strncmp(name, "MANIFEST", 8) == 0;
-        if (!data && !manifest) return;
-        crash_current(d, current, sizeof current);
-        if (manifest && strcmp(current, name) == 0) { disk_violate(d, "P3 removes the manifest that CURRENT names", name); return; }
-        snprintf(path, sizeof path, "%s/CURRENT", crash_dir);
-        if (current[0] && !disk_is_durable(d, path)) disk_violate(d, manifest ? "P3 removes a manifest before CURRENT is durable" : "P2 removes a file before CURRENT is durable", name);
-        snprintf(path, sizeof path, "%s/%.60s", crash_dir, current);
-        if (current[0] && data && !disk_is_durable(d, path) && crash_may_name(d, path, op->node)) disk_violate(d, "P2 removes a file before the manifest is durable", name);
-    }
-    crash_watch_manifest(d, op, dir.node);
-    if (op->kind == DISK_SYNC && user) {
-        const disk_name *log = NULL;
-        for (size_t i = 0; i < d->names.count; i++)
-            if (d->names.list[i].node == op->node && d->names.list[i].dir == dir.node && crash_ends(d->names.list[i].text, ".log")) log = &d->names.list[i];
-        for (size_t i = 0; log && i < d->names.count; i++) {
-            const disk_name *other = &d->names.list[i];
-            if (other->dir != dir.node || !crash_ends(other->text, ".log") || strtoull(other->text, NULL, 10) >= strtoull(log->text, NULL, 10)) continue;
-            snprintf(path, sizeof path, "%s/%s", crash_dir, other->text);
-            if (!disk_is_durable(d, path)) disk_violate(d, "P4 syncs a log while an older one is not durable", other->text);
-        }
-    }
+    return kv_lsm_open(order_dir, &c->o, db);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -581,7 +452,7 @@ static void crash_begin_script(crash_script *c, disk *d, uint64_t seed)
     c->rng.state = seed * 7919 + 13;
     c->h.next_id = 1;
     crash_options(&c->config, seed);
-    d->watch = crash_watch;
+    d->watch = order_watch;
     d->watch_user = d;
     memset(d->mark, 0, sizeof d->mark);
     crash_begin(&c->h, d);                          /* makes states[0] */
@@ -661,7 +532,7 @@ static void crash_report(void *user, kv_status s, const char *text)
 static bool crash_check_clean(crash_image *m, disk *d, const char *when)
 {
     char      text[200] = "";
-    kv_status s = kv_lsm_check(crash_dir, &m->config->o, crash_report, text);
+    kv_status s = kv_lsm_check(order_dir, &m->config->o, crash_report, text);
     m->counts->checks++;
     if (s < 0) return crash_blame(m, when, s, text);
     if (disk_violations(d)) return crash_blame(m, "order", KV_OK, disk_violation(d));
@@ -747,7 +618,7 @@ static bool crash_check_repair(crash_image *m)
     m->counts->repairs++;
     repaired.d = disk_fork(m->d);
     m->config->o.io = disk_io(repaired.d);
-    s = kv_lsm_repair(crash_dir, &m->config->o, crash_report, text);
+    s = kv_lsm_repair(order_dir, &m->config->o, crash_report, text);
     if (s < 0 && s != KV_ERR_CORRUPT) ok = crash_blame(m, "repair", s, text);       /* corrupt: a store whose making was cut off has nothing to repair, and still opens */
     else ok = crash_open_and_find(&repaired, &db, &p, "open after repair");
     kv_lsm_close(db);
@@ -764,7 +635,7 @@ static bool crash_survey(crash_image *m, unsigned how)
     size_t  p = 0, recovery_ops;
     bool    ok;
     disk   *before = NULL;
-    m->d->watch = crash_watch;
+    m->d->watch = order_watch;
     if (how & CRASH_REPAIR && !crash_check_repair(m)) return false;
     if (how & CRASH_COPIES && !crash_check_copies(m)) return false;
     if (how & CRASH_NESTED) { before = disk_fork(m->d); disk_record(m->d); }
@@ -841,8 +712,8 @@ static bool crash_cut_everywhere(crash_script *script, disk *d, uint64_t seed, i
         }
     }
     disk_free(cursor);
-    counts->named += crash_named;
-    crash_named = 0;
+    counts->named += order_named;
+    order_named = 0;
     return ok;
 }
 /* Run history `seed`, and cut it. */
@@ -859,15 +730,13 @@ static TEST_UNUSED bool crash_cuts(uint64_t seed, size_t steps, int variants, cr
     disk_free(d);
     return ok;
 }
-/* The same with the store's own thread at work, which makes each run another one. The orders are not
-   watched: two threads may have each a file in hand. */
+/* The same with the store's own thread at work, which makes each run another one. */
 static TEST_UNUSED bool crash_cuts_threaded(uint64_t seed, size_t steps, int variants, crash_counts *counts, char *why)
 {
     crash_script script;
     disk        *d = disk_new();
     bool         ok;
     crash_begin_script(&script, d, seed);
-    d->watch = NULL;
     script.config.o.no_background = false;
     crash_run_script(&script, steps);
     if (script.db && crash_expect(&script, kv_lsm_close(script.db), "close")) crash_synced(&script.h, d);

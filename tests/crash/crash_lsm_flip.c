@@ -42,11 +42,11 @@ typedef struct subject {
 
 static int kind_of(const char *path)
 {
-    if (crash_ends(path, "/CURRENT")) return 0;
+    if (order_ends(path, "/CURRENT")) return 0;
     if (strstr(path, "/MANIFEST")) return 1;
-    if (crash_ends(path, ".log")) return 2;
-    if (crash_ends(path, ".kvt")) return 3;
-    if (crash_ends(path, "/LOCK")) return 4;
+    if (order_ends(path, ".log")) return 2;
+    if (order_ends(path, ".kvt")) return 3;
+    if (order_ends(path, "/LOCK")) return 4;
     return 5;
 }
 static void write_batch(subject *s, kv_lsm *db, test_rng *rng, bool sync)
@@ -121,7 +121,7 @@ static void make_subject(subject *s, bool clean)
         disk_free(s->d);
         s->d = left;
     }
-    s->file_count = disk_files(s->d, crash_dir, s->files, FILES_MAX);
+    s->file_count = disk_files(s->d, order_dir, s->files, FILES_MAX);
     for (size_t f = 0; f < s->file_count; f++)
         if (kind_of(s->files[f]) == 2 && (!s->last_log[0] || strtoull(strrchr(s->files[f], '/') + 1, NULL, 10) > strtoull(strrchr(s->last_log, '/') + 1, NULL, 10)))
             memcpy(s->last_log, s->files[f], sizeof s->last_log);
@@ -206,7 +206,7 @@ static void count(subject *s, shared *all, int worker, const char *path, disk *d
     if (check) {                                        /* and kv_lsm_check says so, where opening or reading did */
         s->config.o.io = disk_io(copy);
         t->checks++;
-        if (kv_lsm_check(crash_dir, &s->config.o, NULL, NULL) >= 0 && v != RIGHT && v != OLDER) {
+        if (kv_lsm_check(order_dir, &s->config.o, NULL, NULL) >= 0 && v != RIGHT && v != OLDER) {
             t->unseen_by_check++;
             if (!all->first[worker][0]) snprintf(all->first[worker], sizeof all->first[worker], "%.100s, %s at %zu: kv_lsm_check sees nothing", path, what, at);
         }
@@ -227,7 +227,7 @@ static void repair(subject *s, shared *all, int worker, const char *path, const 
     kv_status   r, o;
     int         kind = kind_of(path);
     s->config.o.io = disk_io(d);
-    r = kv_lsm_repair(crash_dir, &s->config.o, crash_report, text);
+    r = kv_lsm_repair(order_dir, &s->config.o, crash_report, text);
     o = crash_open(&s->config, d, &db);
     if (r == KV_ERR_VERSION) {                          /* the format number was hit: no business of this version */
         CHECK(o == KV_ERR_VERSION);

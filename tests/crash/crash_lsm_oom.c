@@ -280,7 +280,7 @@ TEST(crash_oom, open_check_and_repair_fail_whole)
                 memory.fail_at = n;
                 memory.fail_after = sticky != 0;
                 config.o.io = disk_io(d);
-                s = how == 3 ? kv_lsm_check(crash_dir, &config.o, NULL, NULL) : how == 4 ? kv_lsm_repair(crash_dir, &config.o, NULL, NULL) : crash_open(&config, d, &db);
+                s = how == 3 ? kv_lsm_check(order_dir, &config.o, NULL, NULL) : how == 4 ? kv_lsm_repair(order_dir, &config.o, NULL, NULL) : crash_open(&config, d, &db);
                 failed = memory.failed;
                 memory.fail_at = 0;
                 if (failed && s < 0) { CHECK_STATUS(s, KV_ERR_NO_MEMORY); CHECK(db == NULL); refused++; }

@@ -7,7 +7,7 @@
    closed: in loops until they are refused, and one by one, held up inside. Run under ThreadSanitizer. */
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
-#include "../kv_disk.h"
+#include "../kv_order.h"
 #include <pthread.h>
 
 enum { ACCOUNTS = 200, EACH = 1000, WRITERS = 2, READERS = 2 };
@@ -120,11 +120,19 @@ static void *run_keeper(void *argument)         /* flush, merge, sync, step, sta
     return NULL;
 }
 
+/* The order of its operations is watched, whichever thread they are of. */
+static disk *watched_disk(void)
+{
+    disk *d = disk_new();
+    d->watch = order_watch;
+    d->watch_user = d;
+    return d;
+}
 static void run_bank(kv_lsm_style style, kv_sync sync, bool map)
 {
     bank           b;
     worker         workers[WRITERS + READERS + 1];
-    disk          *d = disk_new();
+    disk          *d = watched_disk();
     kv_lsm_options o;
     char           key[16], value[8];
     memset(&b, 0, sizeof b);
@@ -183,7 +191,7 @@ TEST(lsm_race, writers_share_a_group)
 {
     bank           b;
     worker         workers[8];
-    disk          *d = disk_new();
+    disk          *d = watched_disk();
     kv_lsm_options o;
     kv_lsm_stats_t stats;
     uint64_t       n = 0;
@@ -311,7 +319,7 @@ static void close_in_flight(kv_lsm_style style, kv_sync sync)
 {
     flight         f;
     pilot          pilots[CLOSERS];
-    disk          *d = disk_new();
+    disk          *d = watched_disk();
     kv_lsm_options o;
     kv_lsm        *again;
     kv_iter       *pin;
@@ -402,8 +410,7 @@ static void *run_held(void *argument)
 static flight *held_writer;
 static void hold_up_watch(void *user, disk *d, const disk_op *op)
 {
-    (void)user;
-    (void)d;
+    order_watch(user, d, op);
     if (held_writer && op->kind == DISK_SYNC && !kvi_load_u32(&held_writer->inside)) (void)hold_up(held_writer);
 }
 static void *run_release(void *argument)        /* a moment after main went into kv_lsm_close */
@@ -418,7 +425,7 @@ TEST(lsm_race, close_waits_for_who_is_inside)
         flight         f;
         pilot          p;
         pthread_t      release;
-        disk          *d = disk_new();
+        disk          *d = watched_disk();
         kv_lsm_options o;
         char           key[16], value[2000];
         memset(&f, 0, sizeof f);
