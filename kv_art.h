@@ -2,7 +2,7 @@
    SPDX-License-Identifier: MIT (full text at the end of this file)
 
    In *one* C or C++ file:   #define KV_ART_IMPLEMENTATION
-                             #include "kv_art.h"      (kv.h and kv_simd.h lie beside it)
+                             #include "kv_art.h"      (kv.h and kv_simd.h lie beside it, xxhash.h is installed)
    QUICK START
        kv_art *map;
        if (kv_art_open(NULL, &map) < 0) return 1;

@@ -2,7 +2,7 @@
    SPDX-License-Identifier: MIT (full text at the end of this file)
 
    In *one* C or C++ file:   #define KV_LSM_IMPLEMENTATION
-                             #include "kv_lsm.h"      (kv.h, kv_simd.h, kv_compress.h lie beside it)
+                             #include "kv_lsm.h"      (kv.h, kv_simd.h, kv_compress.h lie beside it; -llz4 -lzstd)
    QUICK START
        kv_lsm *db;
        kv_status s = kv_lsm_open("data", NULL, &db);

@@ -1,8 +1,10 @@
 #!/bin/bash
 # Goal: what the documentation shows works when it is pasted.
 # Method: every ```c block of README.md and every header's QUICK START is taken out, compiled and run
-# in an empty directory. A block without `main` goes into one, behind includes of what exists (and a
-# `fail` that prints a text and gives 1). A block whose fence is "```c compile" is only compiled.
+# in an empty directory, and compiled as C++ too. A block without `main` goes into one, behind includes
+# of what exists (and a `fail` that prints a text and gives 1). A block whose fence is "```c compile" is
+# only compiled. A QUICK START is compiled once more in a directory with nothing but the headers that
+# its header's first lines name, and linked with the libraries that they name.
 . tests/compile/jobs.sh
 root=$PWD
 
@@ -28,11 +30,21 @@ build_block() {         # file of the block, name, run or compile, header it bel
     mkdir -p "$out/$name.dir"
     object=; grep -q '_IMPLEMENTATION' "$source" || object=$out/all.o
     job "$name compiles$([ "$how" = run ] && echo ' and runs')" "$CC $CPPFLAGS -std=c99 -Wall -Wextra -Wno-unused-variable -Wno-unused-parameter -Wno-unused-function -I. -O0 -o $out/$name.bin $source $object $LDFLAGS $LIBS $([ "$how" = run ] && echo "&& cd $out/$name.dir && timeout 60 $root/$out/$name.bin > output")"
+    job "$name compiles as C++" "$CXX $CPPFLAGS -std=c++11 -Wall -Wextra -Wno-unused-variable -Wno-unused-parameter -Wno-unused-function -Wno-missing-field-initializers -I. -fsyntax-only -x c++ $source"
+}
+copy_alone() {          # header
+    local first alone=$out/$1.alone
+    first=$(sed -n 1,6p "$1.h")
+    mkdir -p "$alone"
+    cp $(echo "$1.h $first" | grep -oE 'kv[a-z_]*\.h' | sort -u) "$alone"
+    cp "$out/quick_start_$1.c" "$alone/app.c"
+    job "$1.h alone, with what it names" "cd $alone && $CC $CPPFLAGS -std=c99 -O0 -o app app.c $LDFLAGS $(echo "$first" | grep -oE -- '-l[a-z0-9]+' | tr '\n' ' ') -pthread && timeout 60 ./app > output"
 }
 
 for h in $headers; do
     sed -n '/^ *QUICK START/,/^ *CONTENTS/{/QUICK START/d;/CONTENTS/d;p}' $h.h > "$out/$h.block"
     build_block "$out/$h.block" "quick_start_$h" run $h
+    copy_alone $h
 done
 if [ -e README.md ]; then
     awk -v out="$out" '
