@@ -324,6 +324,8 @@ KV_API kv_status kv_mem_stats(kv_mem *m, kv_mem_stats_t *stats);            /* K
 #define KVI_MEM_AHEAD          16u          /* keys from one step of it to the next */
 #define KVI_MEM_AIM            8u           /* the same with one thread */
 #define KVI_MEM_MIN(a, b)      ((a) < (b) ? (a) : (b))
+#define KVI_MEM_COMPACT_CHUNKS 4u           /* that one write empties at most, */
+#define KVI_MEM_COMPACT_MOVES  8192u        /* and granules after which it begins no further one */
 #define KVI_MEM_CLOCK_SLOTS    256u         /* entries that one eviction looks at */
 #define KVI_MEM_EVICT_TRIES    16u          /* evictions in its own shard before a write looks for room elsewhere */
 #define KVI_MEM_SCAN_AHEAD     768u         /* bytes that a scan with one thread fetches ahead */
@@ -1813,8 +1815,8 @@ KVI_PRIVATE bool kvi_mem_chunk_evacuate(kv_mem *m, kvi_mem_shard *s, uint32_t nu
 }
 
 /* Empty the chunk in which least lives, if that is worth it: at most three quarters of it, and no more
-   than what is free elsewhere. */
-KVI_PRIVATE bool kvi_mem_compact(kv_mem *m, kvi_mem_shard *s)
+   than what is free elsewhere. Granules that were moved, and one more; 0: nothing was emptied. */
+KVI_PRIVATE uint32_t kvi_mem_compact(kv_mem *m, kvi_mem_shard *s)
 {
     uint32_t best = KVI_MEM_NOWHERE, best_live = 0, best_size = 1;
     for (uint32_t i = 0; i < s->chunk_count; i++) {
@@ -1828,8 +1830,19 @@ KVI_PRIVATE bool kvi_mem_compact(kv_mem *m, kvi_mem_shard *s)
         best_live = c->live;
         best_size = size;
     }
-    if (best == KVI_MEM_NOWHERE || s->free_granules < best_size) return false;
-    return kvi_mem_chunk_evacuate(m, s, best);
+    if (best == KVI_MEM_NOWHERE || s->free_granules < best_size) return 0;
+    return kvi_mem_chunk_evacuate(m, s, best) ? best_live + 1 : 0;
+}
+/* Where more than a quarter is holes: so many chunks that new records of any size find room in them, and yet not
+   more work than one write may wait for. */
+KVI_PRIVATE void kvi_mem_compact_some(kv_mem *m, kvi_mem_shard *s)
+{
+    uint32_t moved = 0;
+    for (uint32_t i = 0; i < KVI_MEM_COMPACT_CHUNKS && moved < KVI_MEM_COMPACT_MOVES && s->free_granules > s->live_granules / 3; i++) {
+        uint32_t now = kvi_mem_compact(m, s);
+        if (!now) return;
+        moved += now;
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -1991,7 +2004,7 @@ KVI_NOINLINE uint32_t kvi_mem_block_slow(kvi_mem_work *w, uint32_t granules, con
     kvi_mem_shard *s = w->s;
     uint32_t       ref = kvi_mem_block_again(s, granules);
     if (ref != KVI_MEM_NOWHERE) return ref;
-    if (!m->loading && s->free_granules > s->live_granules / 3) (void)kvi_mem_compact(m, s);   /* its chunk comes back with the next call */
+    if (!m->loading) kvi_mem_compact_some(m, s);                    /* its chunks come back with the next call */
     if (kvi_mem_chunk_add(m, s, granules) == KV_OK) return kvi_mem_block_quick(s, granules);
     if (m->loading) return KVI_MEM_NOWHERE;
     (void)kvi_mem_purge_shard(w);
