@@ -3,10 +3,10 @@
 # Method: every ```c block of README.md and every header's QUICK START is taken out, compiled and run
 # in an empty directory, and compiled as C++ too. A block without `main` goes into one, behind includes
 # of what exists (and a `fail` that prints a text and gives 1). A block whose fence is "```c compile" is
-# only compiled. A QUICK START is compiled once more in a directory with nothing but the headers that
-# its header's first lines name, and linked with the libraries that they name.
+# only compiled. A QUICK START finds nothing in its directory but the headers that its header's first
+# lines name, and is linked with the libraries that they name.
 . tests/compile/jobs.sh
-root=$PWD
+root=$PWD warnings="-Wall -Wextra -Wno-unused-variable -Wno-unused-parameter -Wno-unused-function"
 
 # blocks that do not implement are linked with one object that does
 { echo '#define KV_IMPLEMENTATION'; for h in $headers; do echo "#include \"$h.h\""; done; } > "$out/all.c"
@@ -27,10 +27,11 @@ build_block() {         # file of the block, name, run or compile, header it bel
             printf 'int main(void)\n{\n    (void)fail;\n'; grep -vE '^ *#' "$block"; printf '    return 0;\n}\n'
         fi
     } > "$source"
+    job "$name compiles as C++" "$CXX $CPPFLAGS -std=c++11 $warnings -Wno-missing-field-initializers -I. -fsyntax-only -x c++ $source"
+    [ -z "$header" ] || return 0
     mkdir -p "$out/$name.dir"
     object=; grep -q '_IMPLEMENTATION' "$source" || object=$out/all.o
-    job "$name compiles$([ "$how" = run ] && echo ' and runs')" "$CC $CPPFLAGS -std=c99 -Wall -Wextra -Wno-unused-variable -Wno-unused-parameter -Wno-unused-function -I. -O0 -o $out/$name.bin $source $object $LDFLAGS $LIBS $([ "$how" = run ] && echo "&& cd $out/$name.dir && timeout 60 $root/$out/$name.bin > output")"
-    job "$name compiles as C++" "$CXX $CPPFLAGS -std=c++11 -Wall -Wextra -Wno-unused-variable -Wno-unused-parameter -Wno-unused-function -Wno-missing-field-initializers -I. -fsyntax-only -x c++ $source"
+    job "$name compiles$([ "$how" = run ] && echo ' and runs')" "$CC $CPPFLAGS -std=c99 $warnings -I. -O0 -o $out/$name.bin $source $object $LDFLAGS $LIBS $([ "$how" = run ] && echo "&& cd $out/$name.dir && timeout 60 $root/$out/$name.bin > output")"
 }
 copy_alone() {          # header
     local first alone=$out/$1.alone
@@ -38,7 +39,7 @@ copy_alone() {          # header
     mkdir -p "$alone"
     cp $(echo "$1.h $first" | grep -oE 'kv[a-z_]*\.h' | sort -u) "$alone"
     cp "$out/quick_start_$1.c" "$alone/app.c"
-    job "$1.h alone, with what it names" "cd $alone && $CC $CPPFLAGS -std=c99 -O0 -o app app.c $LDFLAGS $(echo "$first" | grep -oE -- '-l[a-z0-9]+' | tr '\n' ' ') -pthread && timeout 60 ./app > output"
+    job "QUICK START of $1.h, with nothing but what it names" "cd $alone && $CC $CPPFLAGS -std=c99 $warnings -O0 -o app app.c $LDFLAGS $(echo "$first" | grep -oE -- '-l[a-z0-9]+' | tr '\n' ' ') -pthread && timeout 60 ./app > output"
 }
 
 for h in $headers; do
