@@ -439,7 +439,9 @@ KV_API const kv_io *kv_io_default(void);
 
 /* KVI_SMALL: the compiler was told to save code (-Os). Then it alone decides what is inlined, and where
    a module has a short and a fast way to the same result, it takes the short one. */
-#if defined(__OPTIMIZE_SIZE__)
+#if defined(KVI_SMALL)
+/* a test asks for the short way */
+#elif defined(__OPTIMIZE_SIZE__)
 #define KVI_SMALL 1
 #else
 #define KVI_SMALL 0

@@ -320,6 +320,9 @@ KVI_INLINE uint32_t kvi_fst_popcount(uint64_t x)
     return (uint32_t)((x * UINT64_C(0x0101010101010101)) >> 56);
 #endif
 }
+/* KVI_SMALL (-Os): the reader goes over the entries of a state one by one, where it otherwise asks columns
+   as a whole, and its cursor is a key's number. The answers are the same. */
+
 /* the lowest `count` bits; count <= 64 */
 KVI_INLINE uint64_t kvi_fst_low_bits(uint32_t count) { return count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1; }
 /* bits that a number takes; 0 takes none */
@@ -455,8 +458,9 @@ typedef struct kvi_fst_dictionary {
 struct kv_fst {
     kv_store       store;
     const uint8_t *bytes;
-    uint64_t       data_end;            /* where the footer begins: everything else lies before */
-    uint64_t       root, keys;
+    size_t         data_end;            /* where the footer begins: everything else lies before */
+    size_t         root;
+    uint64_t       keys;
     uint32_t       levels, key_size_max, dictionary_count;
     kv_fst_values  values;
     const kvi_fst_dictionary *dictionaries;
@@ -466,8 +470,18 @@ struct kv_fst {
     kvi_error      error;
 };
 
-KVI_INLINE uint64_t kvi_fst_load48(const uint8_t *p) { return kvi_load_le64(p) & UINT64_C(0xFFFFFFFFFFFF); }
-KVI_INLINE uint64_t kvi_fst_load(const uint8_t *p, uint32_t width) { return kvi_load_le64(p) & kvi_fst_low_bits(8 * width); }
+/* A number of `width` bytes. */
+KVI_INLINE uint64_t kvi_fst_load(const uint8_t *p, uint32_t width)
+{
+#if KVI_SMALL
+    uint64_t n = 0;
+    while (width--) n = n << 8 | p[width];
+    return n;
+#else
+    return kvi_load_le64(p) & kvi_fst_low_bits(8 * width);
+#endif
+}
+KVI_INLINE uint64_t kvi_fst_load48(const uint8_t *p) { return kvi_fst_load(p, 6); }
 
 /* 7 bits a byte, the lowest first. At most 10 bytes are read; a longer one is cut. */
 KVI_INLINE uint64_t kvi_fst_varint(const uint8_t **p)
@@ -484,8 +498,14 @@ KVI_INLINE uint64_t kvi_fst_varint(const uint8_t **p)
 /* The `index`-th of numbers of `width` bits, width <= 56 or 64. */
 KVI_INLINE uint64_t kvi_fst_bits(const uint8_t *p, uint32_t width, uint32_t index)
 {
+#if KVI_SMALL
+    uint64_t n = 0;
+    for (uint32_t at = width * index + width, left = width; left--;) { at--; n = n << 1 | (p[at / 8] >> (at & 7) & 1u); }
+    return n;
+#else
     uint64_t at = (uint64_t)width * index;
     return width == 64 ? kvi_load_le64(p + 8 * (size_t)index) : kvi_load_le64(p + at / 8) >> (at & 7) & kvi_fst_low_bits(width);
+#endif
 }
 
 /* The bytes of a token, and how many, or NULL for what is none. 16 can be read. */
@@ -512,7 +532,7 @@ typedef struct kvi_fst_block {
     uint32_t plane_bytes, lcp_width, rest_width;
     uint32_t skip, rest0, rests_count;          /* rests_count: entry 0's too */
     const uint8_t *after;                       /* the arcs or values */
-    uint64_t left;                              /* bytes from there to data_end */
+    size_t left;                                /* bytes from there to data_end */
     /* of a node */
     const uint8_t *ends, *keeps, *refs;
     uint64_t lowest;
@@ -520,23 +540,43 @@ typedef struct kvi_fst_block {
 } kvi_fst_block;
 
 KVI_INLINE uint32_t kvi_fst_plane_width(uint32_t nibble) { return nibble == 15 ? 16 : nibble; }
-KVI_INLINE uint64_t kvi_fst_plane(const kvi_fst_block *b, const uint8_t *planes, uint32_t k)
-{
-    return kvi_load_le64(planes + (size_t)k * b->plane_bytes) & b->mask;
-}
 /* What the planes say of one column. */
 KVI_INLINE uint32_t kvi_fst_column(const kvi_fst_block *b, const uint8_t *planes, uint32_t width, uint32_t column)
 {
     uint32_t n = 0;
+#if KVI_SMALL
+    planes += column / 8;
+    for (uint32_t k = 0; k < width; k++, planes += b->plane_bytes) n |= (*planes >> (column & 7) & 1u) << k;
+#else
     for (uint32_t k = 0; k < width; k++) n |= (uint32_t)(kvi_load_le64(planes + (size_t)k * b->plane_bytes) >> column & 1u) << k;
+#endif
     return n;
 }
+#if !KVI_SMALL
 /* Their sum over the columns of `among`. */
 KVI_INLINE uint32_t kvi_fst_sum(const kvi_fst_block *b, const uint8_t *planes, uint32_t width, uint64_t among)
 {
     uint32_t sum = 0;
     for (uint32_t k = 0; k < width; k++) sum += kvi_fst_popcount(kvi_load_le64(planes + (size_t)k * b->plane_bytes) & among) << k;
     return sum;
+}
+#endif
+/* How many symbols the rests are, but for entry 0's. */
+KVI_INLINE uint32_t kvi_fst_rests(const kvi_fst_block *b)
+{
+#if KVI_SMALL
+    uint32_t       sum = 0;
+    const uint8_t *p = b->counts;
+    for (uint32_t k = 0; k < b->rest_width; k++)
+        for (uint32_t from = 0; from < b->columns; from += 8) {
+            uint32_t byte = *p++;
+            if (b->columns - from < 8) byte &= (1u << (b->columns - from)) - 1;
+            for (; byte; byte &= byte - 1) sum += 1u << k;
+        }
+    return sum;
+#else
+    return kvi_fst_sum(b, b->counts, b->rest_width, b->mask);
+#endif
 }
 
 KVI_INLINE uint32_t kvi_fst_entries(const kvi_fst_block *b) { return b->columns + 1; }
@@ -549,6 +589,16 @@ KVI_INLINE uint32_t kvi_fst_rest_count(const kvi_fst_block *b, uint32_t entry)
 {
     return entry ? kvi_fst_column(b, b->counts, b->rest_width, entry - 1) : b->rest0;
 }
+#if KVI_SMALL
+/* The symbol at *p, which is moved on: its bytes and how many, or NULL for what is none. */
+KVI_PRIVATE const uint8_t *kvi_fst_symbol(const kvi_fst_block *b, const uint8_t **p, uint32_t *size)
+{
+    const uint8_t *here = *p;
+    *size = 1;
+    *p += b->dictionary ? 2 : 1;
+    return b->dictionary ? kvi_fst_token(b->dictionary, kvi_load_le16(here), size) : here;
+}
+#else
 /* Where its rest begins among the rests, and how long it is; inside them even if the planes change. */
 KVI_INLINE uint32_t kvi_fst_rest_at(const kvi_fst_block *b, uint32_t entry, uint32_t *count)
 {
@@ -573,6 +623,7 @@ KVI_INLINE uint64_t kvi_fst_below(const kvi_fst_block *b, uint32_t depth, uint64
     *same = equal;
     return less;
 }
+#endif
 
 /* The arcs behind a node's columns. */
 KVI_INLINE bool kvi_fst_parse_arcs(kvi_fst_block *b)
@@ -584,7 +635,7 @@ KVI_INLINE bool kvi_fst_parse_arcs(kvi_fst_block *b)
     b->keep_width = (p[0] >> 3 & 1u) + 1;
     b->ref_width = p[0] >> 4;
     b->lowest = kvi_fst_load48(p + 1);
-    if (b->ref_width > 6 || (uint64_t)entries * (b->end_width + b->keep_width + b->ref_width) > b->left - 7) return false;
+    if (b->ref_width > 6 || (size_t)entries * (b->end_width + b->keep_width + b->ref_width) > b->left - 7) return false;
     b->ends = p + 7;
     b->keeps = b->ends + (size_t)entries * b->end_width;
     b->refs = b->keeps + (size_t)entries * b->keep_width;
@@ -592,10 +643,11 @@ KVI_INLINE bool kvi_fst_parse_arcs(kvi_fst_block *b)
 }
 
 /* Find the columns of the state at `offset`: a leaf, or a node. False: there is none. */
-KVI_INLINE bool kvi_fst_parse_here(const kv_fst *f, uint64_t offset, bool leaf, kvi_fst_block *b)
+KVI_INLINE bool kvi_fst_parse_here(const kv_fst *f, size_t offset, bool leaf, kvi_fst_block *b)
 {
     const uint8_t *p;
-    uint64_t       left, skip, rest0, symbols;
+    uint64_t       skip, rest0;
+    size_t         left, symbols;
     uint32_t       kind, symbol_size;
     if (offset < KVI_FST_HEADER || offset >= f->data_end) return false;
     p = f->bytes + offset;
@@ -619,32 +671,33 @@ KVI_INLINE bool kvi_fst_parse_here(const kv_fst *f, uint64_t offset, bool leaf, 
     }
     b->plane_bytes = (b->columns + 7) / 8;
     b->mask = kvi_fst_low_bits(b->columns);
-    left = (uint64_t)(b->lcp_width + b->rest_width) * b->plane_bytes;           /* until here: what is needed */
+    left = (size_t)(b->lcp_width + b->rest_width) * b->plane_bytes;             /* until here: what is needed */
     b->lcps = p;
     b->counts = p + (size_t)b->lcp_width * b->plane_bytes;
-    if ((uint64_t)(p - f->bytes) + left > f->data_end) return false;
-    p += (size_t)left;
-    b->rests_count = b->rest0 + kvi_fst_sum(b, b->counts, b->rest_width, b->mask);
-    symbols = ((uint64_t)b->columns + b->rests_count) * symbol_size;
-    left = f->data_end - (uint64_t)(p - f->bytes);                              /* and now what is there */
+    if ((size_t)(p - f->bytes) + left > f->data_end) return false;
+    p += left;
+    b->rests_count = b->rest0 + kvi_fst_rests(b);
+    symbols = ((size_t)b->columns + b->rests_count) * symbol_size;
+    left = f->data_end - (size_t)(p - f->bytes);                                /* and now what is there */
     if (symbols > left) return false;
     b->firsts = p;
     b->rests = p + (size_t)b->columns * symbol_size;
-    b->after = p + (size_t)symbols;
+    b->after = p + symbols;
     b->left = left - symbols;
     return leaf || kvi_fst_parse_arcs(b);
 }
-KVI_PRIVATE bool kvi_fst_parse(const kv_fst *f, uint64_t offset, bool leaf, kvi_fst_block *b) { return kvi_fst_parse_here(f, offset, leaf, b); }
+KVI_PRIVATE bool kvi_fst_parse(const kv_fst *f, size_t offset, bool leaf, kvi_fst_block *b) { return kvi_fst_parse_here(f, offset, leaf, b); }
 
 KVI_INLINE uint64_t kvi_fst_end(const kvi_fst_block *b, uint32_t entry) { return kvi_fst_load(b->ends + (size_t)entry * b->end_width, b->end_width); }
 /* Keys below the arcs before this one. */
 KVI_INLINE uint64_t kvi_fst_start(const kvi_fst_block *b, uint32_t entry) { return entry ? kvi_fst_end(b, entry - 1) : 0; }
 /* Where an arc leads: the child's offset and how many bytes of key lie before its entries. */
-KVI_INLINE bool kvi_fst_arc(const kvi_fst_block *b, uint64_t offset, uint32_t base, uint32_t entry, uint64_t *child, uint32_t *child_base)
+KVI_INLINE bool kvi_fst_arc(const kvi_fst_block *b, size_t offset, uint32_t base, uint32_t entry, size_t *child, uint32_t *child_base)
 {
+    uint64_t at = b->lowest + (b->ref_width ? kvi_fst_load(b->refs + (size_t)entry * b->ref_width, b->ref_width) : 0);
     *child_base = base + (uint32_t)kvi_fst_load(b->keeps + (size_t)entry * b->keep_width, b->keep_width);
-    *child = b->lowest + (b->ref_width ? kvi_fst_load(b->refs + (size_t)entry * b->ref_width, b->ref_width) : 0);
-    return *child < offset && *child_base <= KV_KEY_SIZE_MAX;
+    *child = (size_t)at;
+    return at < offset && *child_base <= KV_KEY_SIZE_MAX;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -655,6 +708,91 @@ KVI_INLINE bool kvi_fst_arc(const kvi_fst_block *b, uint64_t offset, uint32_t ba
    matter: one with a smaller lcp is greater than the key, one with the same lcp is decided by its first
    symbol, and only where that begins with the key's next byte the tail is looked at.               */
 
+/* What a search in a state found: the last entry that is not greater than the key. */
+typedef struct kvi_fst_found {
+    uint32_t entry;
+    uint32_t at;            /* bytes of the key that agree with it */
+    bool     whole;         /* the key begins with it; equal to it where at is the key's size */
+    bool     before;        /* there is none: the key is less than entry 0 */
+} kvi_fst_found;
+
+enum { KVI_FST_LESS, KVI_FST_GREATER, KVI_FST_WHOLE, KVI_FST_BROKEN };     /* the key is less; greater; begins with all of it */
+
+/* Where a key is, or would be. */
+typedef struct kvi_fst_place {
+    kvi_fst_block leaf;
+    uint32_t      entry;
+    uint64_t      rank;     /* keys that are less */
+} kvi_fst_place;
+
+#if KVI_SMALL
+/* Compare symbols with the key from *at on; moves it over what agrees. */
+KVI_PRIVATE int kvi_fst_meet(const kvi_fst_block *b, const uint8_t *symbols, uint32_t count, kv_slice key, uint32_t *at)
+{
+    for (; count; count--) {
+        uint32_t       size;
+        const uint8_t *text = kvi_fst_symbol(b, &symbols, &size);
+        if (!text) return KVI_FST_BROKEN;
+        for (; size; size--, text++, ++*at) {
+            int difference = *at < key.size ? *text - ((const uint8_t *)key.data)[*at] : 1;
+            if (difference) return difference > 0 ? KVI_FST_LESS : KVI_FST_GREATER;
+        }
+    }
+    return KVI_FST_WHOLE;
+}
+
+/* Search the state whose entries begin after `base` bytes of the key, and which found->at and found->whole
+   led to: whole, the key agrees with all that led here, so that entry 0 must be looked at; else it is
+   greater. */
+KVI_PRIVATE bool kvi_fst_search(const kvi_fst_block *b, uint32_t base, kv_slice key, kvi_fst_found *found)
+{
+    uint32_t entry, rest = 0, size = b->dictionary ? 2 : 1, here = 0;
+    for (entry = 0; entry <= b->columns; entry++) {
+        uint32_t lcp = base + kvi_fst_lcp(b, entry), count = kvi_fst_rest_count(b, entry);
+        if (entry && lcp < found->at) break;
+        if (entry ? lcp == found->at : found->whole) {
+            uint32_t at = lcp;
+            int      order = entry ? kvi_fst_meet(b, b->firsts + (size_t)(entry - 1) * size, 1, key, &at) : KVI_FST_WHOLE;
+            if (rest + count > b->rests_count) return false;        /* the planes have changed */
+            if (order == KVI_FST_WHOLE) order = kvi_fst_meet(b, b->rests + (size_t)rest * size, count, key, &at);
+            if (order == KVI_FST_BROKEN) return false;
+            if (order == KVI_FST_LESS) break;
+            found->at = at;
+            found->whole = order == KVI_FST_WHOLE;
+            here = entry;
+        }
+        rest += count;
+    }
+    found->before = !entry;
+    found->entry = entry - 1;
+    if (here != found->entry) found->whole = false;
+    return true;
+}
+
+/* KV_OK: `place` is the key's. KV_NOT_FOUND: only its rank counts. */
+KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place *place)
+{
+    kvi_fst_found found = { 0, 0, true, false };
+    size_t        offset = f->root;
+    uint32_t      base = 0;
+    place->rank = 0;
+    if (!f->keys) return KV_NOT_FOUND;
+    for (uint32_t level = f->levels;; level--) {
+        kvi_fst_block *b = &place->leaf;
+        if (!kvi_fst_parse(f, offset, level == 0, b) || !kvi_fst_search(b, base, key, &found)) return KV_ERR_CORRUPT;
+        if (found.before) return KV_NOT_FOUND;
+        if (!level) break;
+        if (!kvi_fst_arc(b, offset, base, found.entry, &offset, &base)) return KV_ERR_CORRUPT;
+        if (found.at < base) { place->rank += kvi_fst_end(b, found.entry); return KV_NOT_FOUND; }     /* greater than all below */
+        place->rank += kvi_fst_start(b, found.entry);
+    }
+    place->entry = found.entry;
+    place->rank += found.entry;
+    if (found.whole && found.at == key.size) return KV_OK;
+    place->rank++;
+    return KV_NOT_FOUND;
+}
+#else
 typedef struct kvi_fst_query {
     const uint8_t *data;
     uint32_t       size;
@@ -675,8 +813,6 @@ KVI_INLINE const uint8_t *kvi_fst_key_at(const kvi_fst_query *q, uint32_t at)
     uint32_t left = q->size - at;
     return left >= 16 ? q->data + at : q->pad + 16 - left;
 }
-
-enum { KVI_FST_LESS, KVI_FST_GREATER, KVI_FST_WHOLE, KVI_FST_BROKEN };     /* the key is less; greater; begins with all of it */
 
 KVI_INLINE int kvi_fst_meet_tokens(const kvi_fst_dictionary *d, const uint8_t *tokens, uint32_t count, const kvi_fst_query *q, uint32_t *at)
 {
@@ -743,14 +879,6 @@ KVI_INLINE uint64_t kvi_fst_depths_below(const kvi_fst_depths *d, const kvi_fst_
 }
 #endif
 
-/* What a search in a state found: the last entry that is not greater than the key. */
-typedef struct kvi_fst_found {
-    uint32_t entry;
-    uint32_t at;            /* bytes of the key that agree with it */
-    bool     whole;         /* the key begins with it; equal to it where at is the key's size */
-    bool     before;        /* there is none: the key is less than entry 0 */
-} kvi_fst_found;
-
 /* Search the state whose entries begin after `base` bytes of the key. `whole`: the key agrees with all
    that led here, so that entry 0 must be looked at; else it is greater and agrees for `at` >= base. */
 KVI_INLINE bool kvi_fst_search_symbols(const kvi_fst_block *b, bool tokens, uint32_t base, const kvi_fst_query *q, uint32_t at, bool whole, kvi_fst_found *found)
@@ -807,19 +935,12 @@ KVI_INLINE bool kvi_fst_search_leaf(const kvi_fst_block *b, uint32_t base, const
     return b->dictionary ? kvi_fst_search_symbols(b, true, base, q, at, whole, found) : kvi_fst_search_bytes(b, base, q, at, whole, found);
 }
 
-/* Where a key is, or would be. */
-typedef struct kvi_fst_place {
-    kvi_fst_block leaf;
-    uint32_t      entry;
-    uint64_t      rank;     /* keys that are less */
-} kvi_fst_place;
-
 /* KV_OK: `place` is the key's. KV_NOT_FOUND: only its rank counts. */
 KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place *place)
 {
     kvi_fst_query q;
     kvi_fst_found found;
-    uint64_t      offset = f->root;
+    size_t        offset = f->root;
     uint32_t      base = 0;
     kvi_fst_ask(&q, key);
     place->rank = 0;
@@ -828,7 +949,7 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
     found.whole = true;
     for (uint32_t level = f->levels; level > 0; level--) {
         kvi_fst_block *b = &place->leaf;
-        uint64_t       child;
+        size_t         child;
         uint32_t       child_base;
         if (!kvi_fst_parse_here(f, offset, false, b)) return KV_ERR_CORRUPT;
         if (!kvi_fst_search_bytes(b, base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
@@ -851,6 +972,7 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
     place->rank++;
     return KV_NOT_FOUND;
 }
+#endif
 
 /* ------------------------------------------------------------------------------------------------
    >>values   of one entry of a leaf. Every offset is checked against data_end                     */
@@ -868,7 +990,7 @@ KVI_INLINE bool kvi_fst_parse_numbers(const kvi_fst_block *b, kvi_fst_numbers *n
     n->width = *p++;
     n->bits = p;
     if (n->width > 56 && n->width != 64) return false;
-    return (uint64_t)(p - b->after) + ((uint64_t)kvi_fst_entries(b) * n->width + 7) / 8 <= b->left;
+    return (size_t)(p - b->after) + ((size_t)kvi_fst_entries(b) * n->width + 7) / 8 <= b->left;
 }
 KVI_INLINE uint64_t kvi_fst_number(const kvi_fst_numbers *n, uint32_t entry, uint64_t rank)
 {
@@ -881,17 +1003,17 @@ KVI_PRIVATE bool kvi_fst_value_bytes(const kv_fst *f, const kvi_fst_block *b, ui
     uint32_t       entries = kvi_fst_entries(b), width;
     bool           large;
     const uint8_t *ends, *mask, *blob;
-    uint64_t       left = b->left, start, end, needed;
+    size_t         left = b->left, start, end, needed;
     if (!left) return false;
     width = b->after[0] & 31u;
     large = b->after[0] >> 7 != 0;
     ends = b->after + 1;
     mask = ends + ((size_t)entries * width + 7) / 8;
     blob = mask + (large ? (entries + 7) / 8 : 0);
-    needed = (uint64_t)(blob - b->after);
+    needed = (size_t)(blob - b->after);
     if (needed > left) return false;
-    start = entry ? kvi_fst_bits(ends, width, entry - 1) : 0;
-    end = kvi_fst_bits(ends, width, entry);
+    start = entry ? (size_t)kvi_fst_bits(ends, width, entry - 1) : 0;       /* of at most 31 bits */
+    end = (size_t)kvi_fst_bits(ends, width, entry);
     if (end < start || end > left - needed) return false;
     if (large && (mask[entry / 8] >> (entry & 7) & 1)) {
         uint64_t at, size;
@@ -902,7 +1024,7 @@ KVI_PRIVATE bool kvi_fst_value_bytes(const kv_fst *f, const kvi_fst_block *b, ui
         *value = kv_bytes(f->bytes + at, (size_t)size);
         return true;
     }
-    *value = kv_bytes(blob + start, (size_t)(end - start));
+    *value = kv_bytes(blob + start, end - start);
     return true;
 }
 
@@ -920,15 +1042,136 @@ KVI_PRIVATE bool kvi_fst_value(const kv_fst *f, const kvi_fst_block *b, uint32_t
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>cursor   a position: the way from the root to a leaf, and the key that it spells
+   >>cursor   a position: the way from the root to a leaf, and the key that it spells (with -Os: a number and
+              a leaf)
 
    Invariant C1: the key's first `base` bytes of each step are right, and while the cursor is on an entry
    all of them are. Two neighbours agree in lcp bytes, so a step forward writes only the tail; a step
    back, or a jump, collects the entries that supply the missing bytes (kvi_fst_spell).             */
 
+#if KVI_SMALL
+typedef struct kvi_fst_cursor {
+    const kv_fst *f;
+    uint8_t      *key;                  /* key_size_max bytes */
+    uint32_t      key_size;
+    kvi_fst_block leaf;
+    uint32_t      base;
+    bool          inside;               /* `leaf` is one, and the key is its entry next - 1: */
+    uint64_t      first;                /* the number of its entry 0 */
+    uint32_t      next, rest;           /* the entry to be spelt next, and where its rest begins */
+} kvi_fst_cursor;
+
+KVI_PRIVATE kvi_fst_cursor *kvi_fst_cursor_new(const kv_fst *f)
+{
+    kvi_fst_cursor *c = (kvi_fst_cursor *)kvi_alloc_zero(&f->allocator, sizeof *c + f->key_size_max);
+    if (!c) return NULL;
+    c->f = f;
+    c->key = (uint8_t *)(c + 1);
+    return c;
+}
+KVI_PRIVATE void kvi_fst_cursor_free(kvi_fst_cursor *c)
+{
+    if (c) kvi_free(&c->f->allocator, c, sizeof *c + c->f->key_size_max);
+}
+
+/* Append symbols, which are moved over, to the key. False: a token is none, or the key gets longer than any. */
+KVI_PRIVATE bool kvi_fst_write(kvi_fst_cursor *c, const uint8_t *symbols, uint32_t count)
+{
+    for (; count; count--) {
+        uint32_t       size;
+        const uint8_t *text = kvi_fst_symbol(&c->leaf, &symbols, &size);
+        if (!text || size > c->f->key_size_max - c->key_size) return false;
+        memcpy(c->key + c->key_size, text, size);
+        c->key_size += size;
+    }
+    return true;
+}
+/* Spell entries up to this one, each over the one before; from entry 0 on where it lies behind. */
+KVI_PRIVATE bool kvi_fst_spell(kvi_fst_cursor *c, uint32_t entry)
+{
+    const kvi_fst_block *b = &c->leaf;
+    uint32_t             size = b->dictionary ? 2 : 1;
+    if (c->next > entry) c->next = c->rest = 0;
+    for (; c->next <= entry; c->next++) {
+        uint32_t count = kvi_fst_rest_count(b, c->next);
+        c->key_size = c->base + kvi_fst_lcp(b, c->next);
+        if (c->key_size > c->f->key_size_max || c->rest + count > b->rests_count) return false;
+        if (c->next && !kvi_fst_write(c, b->firsts + (size_t)(c->next - 1) * size, 1)) return false;
+        if (!kvi_fst_write(c, b->rests + (size_t)c->rest * size, count)) return false;
+        c->rest += count;
+    }
+    return true;
+}
+
+/* To the key of that number; KV_END: there is none. On failures the cursor is nowhere. */
+KVI_PRIVATE kv_status kvi_fst_to_rank(kvi_fst_cursor *c, uint64_t rank)
+{
+    const kv_fst  *f = c->f;
+    kvi_fst_block *b = &c->leaf;
+    size_t         offset = f->root;
+    uint32_t       level = f->levels, entry = 0;
+    bool           inside = c->inside && rank - c->first <= b->columns;
+    c->inside = false;
+    if (rank >= f->keys) return KV_END;
+    if (!inside) {
+        c->base = 0;
+        c->first = rank;                /* until the leaf: how many keys below the state lie before it */
+        for (;; level--) {
+            if (!kvi_fst_parse(f, offset, level == 0, b)) return KV_ERR_CORRUPT;
+            c->next = c->rest = 0;
+            if (!level) break;
+            for (entry = 0; entry < b->columns && kvi_fst_end(b, entry) <= c->first;) entry++;
+            if (!kvi_fst_spell(c, entry)) return KV_ERR_CORRUPT;
+            c->first -= kvi_fst_start(b, entry);
+            if (!kvi_fst_arc(b, offset, c->base, entry, &offset, &c->base)) return KV_ERR_CORRUPT;
+        }
+        c->first = rank - c->first;
+    }
+    if (rank - c->first > b->columns || !kvi_fst_spell(c, (uint32_t)(rank - c->first))) return KV_ERR_CORRUPT;
+    c->inside = true;
+    return KV_OK;
+}
+
+KVI_INLINE kv_slice kvi_fst_key(const kvi_fst_cursor *c) { return kv_bytes(c->key, c->key_size); }
+KVI_INLINE uint64_t kvi_fst_rank_here(const kvi_fst_cursor *c) { return c->first + c->next - 1; }
+KVI_INLINE kv_status kvi_fst_next(kvi_fst_cursor *c) { return kvi_fst_to_rank(c, kvi_fst_rank_here(c) + 1); }
+KVI_INLINE kv_status kvi_fst_prev(kvi_fst_cursor *c) { return kvi_fst_to_rank(c, kvi_fst_rank_here(c) - 1); }
+KVI_INLINE kv_status kvi_fst_first(kvi_fst_cursor *c) { return kvi_fst_to_rank(c, 0); }
+KVI_INLINE kv_status kvi_fst_last(kvi_fst_cursor *c) { return kvi_fst_to_rank(c, c->f->keys - 1); }
+KVI_INLINE bool kvi_fst_value_here(const kvi_fst_cursor *c, uint8_t *scratch, kv_slice *value)
+{
+    return kvi_fst_value(c->f, &c->leaf, c->next - 1, kvi_fst_rank_here(c), scratch, value);
+}
+
+/* How many keys are less than a bound, which may be longer than any key. */
+KVI_PRIVATE kv_status kvi_fst_find_bound(const kv_fst *f, kv_slice key, uint64_t *rank)
+{
+    kvi_fst_place place;
+    kv_status     s = kvi_fst_find(f, key, &place);
+    *rank = place.rank;
+    return s < 0 ? s : KV_OK;
+}
+/* To the first key that is not less. */
+KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
+{
+    uint64_t  rank;
+    kv_status s = kvi_fst_find_bound(c->f, key, &rank);
+    return s < 0 ? s : kvi_fst_to_rank(c, rank);
+}
+/* To the next key that differs from this one within its first `depth` bytes. */
+KVI_PRIVATE kv_status kvi_fst_skip(kvi_fst_cursor *c, uint32_t depth)
+{
+    while (depth && c->key[depth - 1] == 255) depth--;
+    if (!depth) return KV_END;
+    c->inside = false;
+    c->key[depth - 1]++;
+    return kvi_fst_seek(c, kv_bytes(c->key, depth));
+}
+#else
 typedef struct kvi_fst_step {
     kvi_fst_block block;
-    uint64_t      offset, rank;         /* rank: of the first key below */
+    size_t        offset;
+    uint64_t      rank;                 /* of the first key below */
     uint32_t      base, entry;
 } kvi_fst_step;
 
@@ -1041,7 +1284,7 @@ KVI_PRIVATE bool kvi_fst_spell(kvi_fst_cursor *c, const kvi_fst_block *b, uint32
 }
 
 /* Let path[level] be the state at `offset`. */
-KVI_PRIVATE bool kvi_fst_enter(kvi_fst_cursor *c, uint32_t level, uint64_t offset, uint32_t base, uint64_t rank)
+KVI_PRIVATE bool kvi_fst_enter(kvi_fst_cursor *c, uint32_t level, size_t offset, uint32_t base, uint64_t rank)
 {
     kvi_fst_step *step = &c->path[level];
     step->offset = offset;
@@ -1056,7 +1299,7 @@ KVI_PRIVATE bool kvi_fst_enter(kvi_fst_cursor *c, uint32_t level, uint64_t offse
 KVI_PRIVATE bool kvi_fst_descend(kvi_fst_cursor *c, uint32_t level)
 {
     const kvi_fst_step *step = &c->path[level];
-    uint64_t            child;
+    size_t              child;
     uint32_t            base;
     if (!kvi_fst_arc(&step->block, step->offset, step->base, step->entry, &child, &base)) return false;
     return kvi_fst_enter(c, level - 1, child, base, step->rank + kvi_fst_start(&step->block, step->entry));
@@ -1153,7 +1396,7 @@ KVI_PRIVATE kv_status kvi_fst_next_entry(kvi_fst_cursor *c)
     leaf->entry = column + 1;
     c->rest += count;
     c->key_size = at;
-    if (!KVI_SMALL && leaf->block.dictionary && ++c->run >= KVI_FST_RUN) kvi_fst_spell_rests(c);
+    if (leaf->block.dictionary && ++c->run >= KVI_FST_RUN) kvi_fst_spell_rests(c);
     return KV_OK;
 }
 /* And where the rests were spelt. */
@@ -1185,7 +1428,6 @@ KVI_INLINE kv_status kvi_fst_next(kvi_fst_cursor *c)
     kvi_fst_step *leaf = &c->path[0];
     uint32_t      column = leaf->entry, at, count;
     if (column >= leaf->block.columns) return kvi_fst_next_leaf(c, 1, KVI_FST_ANY_DEPTH);
-    if (KVI_SMALL) return kvi_fst_next_entry(c);
     if (c->spelt) return kvi_fst_next_spelt(c);
     count = c->counts[column];
     if (leaf->block.dictionary || count > 16) return kvi_fst_next_entry(c);
@@ -1326,7 +1568,7 @@ KVI_INLINE bool kvi_fst_value_here(const kvi_fst_cursor *c, uint8_t *scratch, kv
     return true;
 }
 
-KVI_PRIVATE size_t kvi_fst_spelt_room(const kv_fst *f) { return KVI_SMALL || !f->dictionary_count ? 0 : (KVI_FST_SPELT + 1) * sizeof(uint16_t) + KVI_FST_SPELT_TEXT; }
+KVI_PRIVATE size_t kvi_fst_spelt_room(const kv_fst *f) { return !f->dictionary_count ? 0 : (KVI_FST_SPELT + 1) * sizeof(uint16_t) + KVI_FST_SPELT_TEXT; }
 KVI_PRIVATE size_t kvi_fst_key_room(const kv_fst *f) { return (size_t)f->key_size_max + KVI_FST_KEY_SLACK + kvi_fst_spelt_room(f); }
 KVI_PRIVATE kvi_fst_cursor *kvi_fst_cursor_new(const kv_fst *f)
 {
@@ -1345,6 +1587,20 @@ KVI_PRIVATE void kvi_fst_cursor_free(kvi_fst_cursor *c)
     if (c) kvi_free(&c->f->allocator, c, sizeof *c + kvi_fst_key_room(c->f));
 }
 
+/* How many keys are less than a bound, which may be longer than any key. */
+KVI_PRIVATE kv_status kvi_fst_find_bound(const kv_fst *f, kv_slice key, uint64_t *rank)
+{
+    kvi_fst_place place;
+    bool          longer = key.size > KV_KEY_SIZE_MAX;
+    kv_status     s;
+    if (longer) key.size = KV_KEY_SIZE_MAX;
+    s = kvi_fst_find(f, key, &place);
+    if (s < 0) return s;
+    *rank = place.rank + (longer && s == KV_OK ? 1 : 0);        /* the key that it was cut to is less */
+    return KV_OK;
+}
+#endif
+
 /* ------------------------------------------------------------------------------------------------
    >>check   the structure, in one pass over the file: every state in the order it was written
 
@@ -1355,35 +1611,34 @@ KVI_PRIVATE void kvi_fst_cursor_free(kvi_fst_cursor *c)
    where separators say, and are as long as the footer says.                                        */
 
 typedef struct kvi_fst_note {
-    uint64_t offset, count;         /* count: keys below */
+    size_t   offset;
+    uint64_t count;                 /* keys below */
     uint32_t level;
+#if !KVI_SMALL
     uint32_t longest, first_size;   /* bytes: of the longest string below, of entry 0 */
     uint64_t first, last;           /* the first 8 bytes of entry 0, and of the last string below */
+#endif
 } kvi_fst_note;
 
 typedef struct kvi_fst_checker {
     kv_fst         *f;
-    bool            spelling;       /* look at the strings too */
     kvi_fst_note   *notes;
     size_t          count, capacity;
+#if KVI_SMALL
+    kvi_fst_block   block;
+#else
+    bool            spelling;       /* look at the strings too */
     kvi_fst_cursor *c;              /* path[0] is the state at hand, node or leaf; its key the strings of it */
     kv_buf          text;           /* a node's separators, one behind the other */
     uint32_t        sizes[KVI_FST_ENTRIES];
+#endif
 } kvi_fst_checker;
 
-/* The first 8 bytes as a number that orders like them. */
-KVI_INLINE uint64_t kvi_fst_eight(const uint8_t *p, uint32_t size)
-{
-    uint64_t n = 0;
-    for (uint32_t i = 0; i < 8; i++) n = n << 8 | (i < size ? p[i] : 0u);
-    return n;
-}
-
 /* The note of the state at `offset`, by guess (children lie next to each other) or by bisection. */
-KVI_PRIVATE const kvi_fst_note *kvi_fst_noted(const kvi_fst_checker *k, uint64_t offset, size_t *guess)
+KVI_PRIVATE const kvi_fst_note *kvi_fst_noted(const kvi_fst_checker *k, size_t offset, size_t *guess)
 {
     size_t low = 0, high = k->count;
-    if (*guess < k->count && k->notes[*guess].offset == offset) return &k->notes[(*guess)++];
+    if (!KVI_SMALL && *guess < k->count && k->notes[*guess].offset == offset) return &k->notes[(*guess)++];
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (k->notes[middle].offset < offset) low = middle + 1; else high = middle;
@@ -1396,8 +1651,19 @@ KVI_PRIVATE const kvi_fst_note *kvi_fst_noted(const kvi_fst_checker *k, uint64_t
 KVI_PRIVATE bool kvi_fst_check_tokens(const kvi_fst_block *b)
 {
     uint32_t tokens = b->columns + b->rests_count, i = 0;
-    for (; i + 64 <= tokens; i += 64) if (kvi_fst_at_least_16(b->firsts + 2 * (size_t)i, b->dictionary->count, ~UINT64_C(0))) return false;
-    return i == tokens || !kvi_fst_at_least_16(b->firsts + 2 * (size_t)i, b->dictionary->count, kvi_fst_low_bits(tokens - i));
+    if (!KVI_SMALL) for (; i + 64 <= tokens; i += 64) if (kvi_fst_at_least_16(b->firsts + 2 * (size_t)i, b->dictionary->count, ~UINT64_C(0))) return false;
+    if (!KVI_SMALL) return i == tokens || !kvi_fst_at_least_16(b->firsts + 2 * (size_t)i, b->dictionary->count, kvi_fst_low_bits(tokens - i));
+    for (; i < tokens; i++) if (kvi_load_le16(b->firsts + 2 * (size_t)i) >= b->dictionary->count) return false;
+    return true;
+}
+
+#if !KVI_SMALL
+/* The first 8 bytes as a number that orders like them. */
+KVI_INLINE uint64_t kvi_fst_eight(const uint8_t *p, uint32_t size)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < 8; i++) n = n << 8 | (i < size ? p[i] : 0u);
+    return n;
 }
 
 /* The entries behind entry 0 of a leaf of tokens whose rests were spelt: each must branch off the one before
@@ -1443,7 +1709,7 @@ KVI_PRIVATE kv_status kvi_fst_check_entries(kvi_fst_checker *k, bool leaf, kvi_f
     kvi_fst_ready(c);
     note->first = kvi_fst_eight(key, c->key_size);
     note->first_size = note->longest = c->key_size;
-    if (!KVI_SMALL && step->block.dictionary) kvi_fst_spell_rests(c);
+    if (step->block.dictionary) kvi_fst_spell_rests(c);
     if (c->spelt) return kvi_fst_check_spelt(c, note) ? KV_OK : KV_ERR_CORRUPT;
     for (;;) {
         uint32_t lcp, size = c->key_size;
@@ -1464,7 +1730,7 @@ KVI_PRIVATE kv_status kvi_fst_check_entries(kvi_fst_checker *k, bool leaf, kvi_f
 }
 
 /* The last string below a state, into the cursor's key. */
-KVI_PRIVATE bool kvi_fst_check_last(kvi_fst_cursor *c, uint64_t offset, uint32_t level)
+KVI_PRIVATE bool kvi_fst_check_last(kvi_fst_cursor *c, size_t offset, uint32_t level)
 {
     uint32_t base = 0;
     for (;; level--) {
@@ -1503,8 +1769,7 @@ KVI_PRIVATE bool kvi_fst_check_below(kvi_fst_checker *k, kvi_fst_note *note)
     const kvi_fst_block *b = &k->c->path[0].block;
     const uint8_t       *text = (const uint8_t *)k->text.data;
     uint32_t entries = kvi_fst_entries(b), base;
-    uint64_t child;
-    size_t   guess = k->count;
+    size_t   child, guess = k->count;
     note->longest = 0;
     for (uint32_t i = 0; i < entries; i++) {
         const kvi_fst_note *n;
@@ -1520,14 +1785,13 @@ KVI_PRIVATE bool kvi_fst_check_below(kvi_fst_checker *k, kvi_fst_note *note)
     note->last = kvi_fst_eight(k->c->key, k->c->key_size);
     return true;
 }
+#endif
 
 /* The arcs of a node: its level, and the keys below. */
-KVI_PRIVATE bool kvi_fst_check_arcs(const kvi_fst_checker *k, kvi_fst_note *note)
+KVI_PRIVATE bool kvi_fst_check_arcs(const kvi_fst_checker *k, const kvi_fst_block *b, kvi_fst_note *note)
 {
-    const kvi_fst_block *b = &k->c->path[0].block;
     uint32_t entries = kvi_fst_entries(b), base;
-    uint64_t child;
-    size_t   guess = k->count;
+    size_t   child, guess = k->count;
     for (uint32_t i = 0; i < entries; i++) {
         const kvi_fst_note *n;
         if (!kvi_fst_arc(b, note->offset, 0, i, &child, &base)) return false;
@@ -1559,55 +1823,68 @@ KVI_PRIVATE bool kvi_fst_check_values(const kv_fst *f, const kvi_fst_block *b, c
     return true;
 }
 
-/* The state at *at; moves *at to what follows it. */
-KVI_PRIVATE kv_status kvi_fst_check_state(kvi_fst_checker *k, uint64_t *at)
+KVI_PRIVATE bool kvi_fst_check_note(kvi_fst_checker *k, const kvi_fst_note *note)
 {
-    kv_fst        *f = k->f;
-    kvi_fst_step  *step = &k->c->path[0];
+    if (k->count == k->capacity) {
+        size_t        capacity = k->capacity ? k->capacity * 2 : 64;
+        kvi_fst_note *grown = (kvi_fst_note *)kvi_resize(&k->f->allocator, k->notes, k->capacity * sizeof *note, capacity * sizeof *note);
+        if (!grown) return false;
+        k->notes = grown;
+        k->capacity = capacity;
+    }
+    k->notes[k->count++] = *note;
+    return true;
+}
+
+/* The state at *at; moves *at to what follows it. */
+KVI_PRIVATE kv_status kvi_fst_check_state(kvi_fst_checker *k, size_t *at)
+{
+    const kv_fst  *f = k->f;
     kvi_fst_note   note;
     bool           leaf = f->bytes[*at] >> 6 != KVI_FST_NODE;
     const uint8_t *end = NULL;
+#if KVI_SMALL
+    kvi_fst_block *b = &k->block;
+#else
+    kvi_fst_step  *step = &k->c->path[0];
+    kvi_fst_block *b = &step->block;
     kv_status      s;
-    memset(&note, 0, sizeof note);
-    note.offset = step->offset = *at;
+    step->offset = *at;
     step->base = step->entry = 0;
     step->rank = 0;
     k->c->unpacked = k->c->spelt = false;
     k->c->run = 0;
     k->text.size = 0;
-    if (!kvi_fst_parse(f, *at, leaf, &step->block)) return KV_ERR_CORRUPT;
-    note.count = leaf ? kvi_fst_entries(&step->block) : 0;
-    if (step->block.dictionary && !kvi_fst_check_tokens(&step->block)) return KV_ERR_CORRUPT;
-    if (!(leaf ? kvi_fst_check_values(f, &step->block, &end) : kvi_fst_check_arcs(k, &note))) return KV_ERR_CORRUPT;
-    if (!leaf) end = step->block.refs + (size_t)kvi_fst_entries(&step->block) * step->block.ref_width;
+#endif
+    memset(&note, 0, sizeof note);
+    note.offset = *at;
+    if (!kvi_fst_parse(f, *at, leaf, b)) return KV_ERR_CORRUPT;
+    note.count = leaf ? kvi_fst_entries(b) : 0;
+    if (b->dictionary && !kvi_fst_check_tokens(b)) return KV_ERR_CORRUPT;
+    if (!(leaf ? kvi_fst_check_values(f, b, &end) : kvi_fst_check_arcs(k, b, &note))) return KV_ERR_CORRUPT;
+    if (!leaf) end = b->refs + (size_t)kvi_fst_entries(b) * b->ref_width;
+#if !KVI_SMALL
     if (k->spelling) {
         s = kvi_fst_check_entries(k, leaf, &note);
         if (s < 0) return s;
         if (!leaf && !kvi_fst_check_below(k, &note)) return KV_ERR_CORRUPT;
     }
-    if (k->count == k->capacity) {
-        size_t        capacity = k->capacity ? k->capacity * 2 : 64;
-        kvi_fst_note *grown = (kvi_fst_note *)kvi_resize(&f->allocator, k->notes, k->capacity * sizeof note, capacity * sizeof note);
-        if (!grown) return KV_ERR_NO_MEMORY;
-        k->notes = grown;
-        k->capacity = capacity;
-    }
-    k->notes[k->count++] = note;
-    *at = (uint64_t)(end - f->bytes);
+#endif
+    if (!kvi_fst_check_note(k, &note)) return KV_ERR_NO_MEMORY;
+    *at = (size_t)(end - f->bytes);
     return *at <= f->data_end ? KV_OK : KV_ERR_CORRUPT;
 }
 
 KVI_PRIVATE kv_status kvi_fst_check_states(kvi_fst_checker *k)
 {
     const kv_fst *f = k->f;
-    uint64_t      at = KVI_FST_HEADER;
-    size_t        guess = 0;
+    size_t        at = KVI_FST_HEADER, guess = 0;
     const kvi_fst_note *root;
     while (at < f->data_end) {
         if (f->bytes[at] == KVI_FST_DATA << 6) {
             uint64_t size = kvi_fst_load48(f->bytes + at + 1);
             if (f->data_end - at < 7 || size > f->data_end - at - 7) return KV_ERR_CORRUPT;
-            at += 7 + size;
+            at += 7 + (size_t)size;
         } else {
             kv_status s = kvi_fst_check_state(k, &at);
             if (s < 0) return s;
@@ -1616,22 +1893,57 @@ KVI_PRIVATE kv_status kvi_fst_check_states(kvi_fst_checker *k)
     if (!f->keys) return f->root || f->levels || f->key_size_max ? KV_ERR_CORRUPT : KV_OK;
     root = kvi_fst_noted(k, f->root, &guess);
     if (!root || root->level != f->levels || root->count != f->keys) return KV_ERR_CORRUPT;
-    return k->spelling && root->longest != f->key_size_max ? KV_ERR_CORRUPT : KV_OK;
+#if !KVI_SMALL
+    if (k->spelling && root->longest != f->key_size_max) return KV_ERR_CORRUPT;
+#endif
+    return KV_OK;
 }
+
+#if KVI_SMALL
+/* Spell every key: each greater than the one before, found where it lies, none longer than is said. */
+KVI_PRIVATE kv_status kvi_fst_check_keys(kv_fst *f)
+{
+    kvi_fst_cursor *c = kvi_fst_cursor_new(f);
+    kv_buf          last;
+    uint32_t        longest = 0;
+    kv_status       s = c ? KV_OK : KV_ERR_NO_MEMORY;
+    memset(&last, 0, sizeof last);
+    last.allocator = f->allocator;
+    for (uint64_t rank = 0; rank < f->keys && s == KV_OK; rank++) {
+        kvi_fst_place place;
+        s = kvi_fst_to_rank(c, rank);
+        if (s < 0) break;
+        if (rank && kvi_compare(kv_buf_slice(&last), kvi_fst_key(c)) >= 0) s = KV_ERR_CORRUPT;
+        if (kvi_fst_find(f, kvi_fst_key(c), &place) != KV_OK || place.rank != rank) s = KV_ERR_CORRUPT;
+        if (c->key_size > longest) longest = c->key_size;
+        if (s == KV_OK) s = kv_buf_assign(&last, kvi_fst_key(c));
+    }
+    kvi_fst_cursor_free(c);
+    kv_buf_free(&last);
+    return s == KV_OK && longest != f->key_size_max ? KV_ERR_CORRUPT : s;
+}
+#endif
 
 KVI_PRIVATE kv_status kvi_fst_check_structure(kv_fst *f, bool spelling)
 {
     kvi_fst_checker k;
-    kv_status       s;
+    kv_status       s = KV_OK;
     memset(&k, 0, sizeof k);
-    k.text.allocator = f->allocator;
     k.f = f;
+#if !KVI_SMALL
+    k.text.allocator = f->allocator;
     k.spelling = spelling;
     k.c = kvi_fst_cursor_new(f);
-    s = k.c ? kvi_fst_check_states(&k) : KV_ERR_NO_MEMORY;
-    kvi_fst_cursor_free(k.c);
+    if (!k.c) s = KV_ERR_NO_MEMORY;
+#endif
+    if (s == KV_OK) s = kvi_fst_check_states(&k);
     kvi_free(&f->allocator, k.notes, k.capacity * sizeof *k.notes);
+#if KVI_SMALL
+    if (spelling && s == KV_OK) s = kvi_fst_check_keys(f);
+#else
+    kvi_fst_cursor_free(k.c);
     kv_buf_free(&k.text);
+#endif
     return s;
 }
 
@@ -1724,7 +2036,7 @@ KVI_PRIVATE bool kvi_fst_open_footer(kv_fst *f, kvi_fst_dictionary *dictionaries
 {
     const uint8_t *footer = f->bytes + f->data_end;
     uint64_t       table = kvi_load_le64(footer + KVI_FST_AT_TABLE);
-    f->root = kvi_load_le64(footer + KVI_FST_AT_ROOT);
+    f->root = kvi_load_le64(footer + KVI_FST_AT_ROOT) < f->data_end ? (size_t)kvi_load_le64(footer + KVI_FST_AT_ROOT) : f->data_end;
     f->keys = kvi_load_le64(footer + KVI_FST_AT_KEYS);
     f->key_size_max = kvi_load_le32(footer + KVI_FST_AT_KEY_SIZE_MAX);
     f->levels = footer[KVI_FST_AT_LEVELS];
@@ -1920,17 +2232,6 @@ KVI_FST_DEFINE kv_status kv_fst_select(kv_fst *f, uint64_t rank, kv_buf *key)
     return kvi_fst_fail(f, s);
 }
 
-/* find, for the bounds of ranges, which may be longer than any key */
-KVI_PRIVATE kv_status kvi_fst_find_bound(const kv_fst *f, kv_slice key, uint64_t *rank)
-{
-    kvi_fst_place place;
-    bool          longer = key.size > KV_KEY_SIZE_MAX;
-    kv_status     s;
-    if (longer) key.size = KV_KEY_SIZE_MAX;
-    s = kvi_fst_find(f, key, &place);
-    if (s >= 0) *rank = place.rank + (longer && s == KV_OK ? 1 : 0);        /* the key that it was cut to is less */
-    return s;
-}
 /* A range's bounds, with memory for the end of its prefix. */
 typedef struct kvi_fst_bounds { kvi_bounds b; uint8_t small[64], *memory; size_t size; } kvi_fst_bounds;
 
@@ -1966,6 +2267,29 @@ KVI_PRIVATE kv_status kvi_fst_span(kv_fst *f, const kv_range *range, uint64_t *f
     return s < 0 ? kvi_fst_fail(f, s) : KV_OK;
 }
 
+#if KVI_SMALL
+KVI_FST_DEFINE kv_status kv_fst_scan(kv_fst *f, const kv_range *range, kv_visit_fn visit, void *user)
+{
+    kvi_fst_cursor *c;
+    uint64_t        from = 0, to = 0, left;
+    uint8_t         scratch[8];
+    kv_slice        value;
+    kv_status       s;
+    if (!f || !visit) return KV_ERR_INVALID;
+    s = kvi_fst_span(f, range, &from, &to);
+    if (s < 0) return s;
+    left = range && range->limit && range->limit < to - from ? range->limit : to - from;
+    c = kvi_fst_cursor_new(f);
+    if (!c) s = KV_ERR_NO_MEMORY;
+    for (; s == KV_OK && left; left--) {
+        s = kvi_fst_to_rank(c, range && range->reverse ? --to : from++);
+        if (s == KV_OK && !kvi_fst_value_here(c, scratch, &value)) s = KV_ERR_CORRUPT;
+        if (s == KV_OK && !visit(user, kvi_fst_key(c), value)) break;
+    }
+    kvi_fst_cursor_free(c);
+    return kvi_fst_fail(f, s);
+}
+#else
 /* To the first key that a scan visits; *left: how many there are. */
 KVI_PRIVATE kv_status kvi_fst_scan_start(kvi_fst_cursor *c, const kvi_bounds *b, bool reverse, uint64_t *left)
 {
@@ -2011,6 +2335,7 @@ KVI_FST_DEFINE kv_status kv_fst_scan(kv_fst *f, const kv_range *range, kv_visit_
     kvi_fst_bounds_free(f, &r);
     return s < 0 ? kvi_fst_fail(f, s) : KV_OK;
 }
+#endif
 
 KVI_FST_DEFINE kv_store *kv_fst_store(kv_fst *f) { return f ? &f->store : NULL; }
 KVI_FST_DEFINE uint64_t  kv_fst_count(const kv_fst *f) { return f ? f->keys : 0; }
@@ -2068,6 +2393,7 @@ KVI_PRIVATE kv_status kvi_fst_store_stats(kv_store *s, kv_stats *stats)
     return KV_OK;
 }
 
+#if !KVI_SMALL
 #define KVI_FST_BATCH_AHEAD 4           /* keys fetched before their turn */
 
 KVI_PRIVATE kv_status kvi_fst_store_batch_get(kv_store *s, const kv_slice *keys, size_t count, kv_buf *values, kv_status *statuses)
@@ -2080,6 +2406,9 @@ KVI_PRIVATE kv_status kvi_fst_store_batch_get(kv_store *s, const kv_slice *keys,
     }
     return first;
 }
+#else
+#define kvi_fst_store_batch_get NULL    /* kv.h asks one by one */
+#endif
 
 typedef struct kvi_fst_iter { kv_iter iter; kvi_fst_cursor *c; uint8_t scratch[8]; } kvi_fst_iter;
 
@@ -4650,19 +4979,24 @@ KVI_PRIVATE void kvi_fst_draw_label(kvi_fst_drawing *d, const uint8_t *bytes, ui
     }
     if (size > 40) kvi_text_add(&d->text, "...");
 }
-KVI_PRIVATE bool kvi_fst_draw_state(kvi_fst_drawing *d, uint64_t *at)
+KVI_PRIVATE bool kvi_fst_draw_state(kvi_fst_drawing *d, size_t *at)
 {
     kvi_fst_block  b;
     bool           leaf = d->f->bytes[*at] >> 6 != KVI_FST_NODE;
     const uint8_t *end;
-    uint64_t       child;
+    size_t         child;
     uint32_t       base;
     if (!kvi_fst_parse(d->f, *at, leaf, &b)) return false;
     if (leaf ? !kvi_fst_check_values(d->f, &b, &end) : (end = b.refs + (size_t)kvi_fst_entries(&b) * b.ref_width, false)) return false;
     kvi_text_add(&d->text, "  s"); kvi_text_u64(&d->text, *at);
     kvi_text_add(&d->text, leaf ? " [shape=box,label=\"" : " [label=\"\"];\n");
     for (uint32_t i = 0; i <= b.columns && !d->failed; i++) {
+#if KVI_SMALL
+        d->c->leaf = b;
+        if (!kvi_fst_spell(d->c, i)) return false;
+#else
         if (!kvi_fst_spell(d->c, &b, 0, i, 0)) return false;
+#endif
         if (!leaf) {
             if (!kvi_fst_arc(&b, *at, 0, i, &child, &base)) return false;
             kvi_text_add(&d->text, "  s"); kvi_text_u64(&d->text, *at);
@@ -4675,13 +5009,13 @@ KVI_PRIVATE bool kvi_fst_draw_state(kvi_fst_drawing *d, uint64_t *at)
         kvi_fst_draw_flush(d);
     }
     if (leaf) { kvi_text_add(&d->text, "\"];\n"); kvi_fst_draw_flush(d); }
-    *at = (uint64_t)(end - d->f->bytes);
+    *at = (size_t)(end - d->f->bytes);
     return true;
 }
 KVI_FST_DEFINE kv_status kv_fst_dot(kv_fst *f, kv_write_fn w, void *user)
 {
     kvi_fst_drawing d;
-    uint64_t        at = KVI_FST_HEADER;
+    size_t          at = KVI_FST_HEADER;
     if (!f || !w) return KV_ERR_INVALID;
     memset(&d, 0, sizeof d);
     d.f = f;
