@@ -25,8 +25,10 @@
        KV_FST_READER_ONLY   open, get, rank, select, scan and cursors alone: no builder, no automata, no
                             set operations. For firmware that reads an array in flash.
        KV_FST_LOOKUP_ONLY   of those, open with skip_verify and single keys alone (get, view, exists, rank): open
-                            without skip_verify, kv_fst_check, scans and cursors of the store are
-                            KV_ERR_UNSUPPORTED. The linker drops the rest (-ffunction-sections --gc-sections).
+                            without skip_verify, kv_fst_check, select, scans and cursors are KV_ERR_UNSUPPORTED
+                            and are not in the program.
+       -Os                  the short way to the same answers: entries one by one instead of in vectors. A get
+                            takes some 6 times as long, and a failure's text is that of its status.
        and those of kv.h: KV_STATIC, KV_NO_THREADS, KV_NO_MALLOC, KV_NO_STDIO, KV_NO_FILES, KV_ASSERT
 
    BUILDING
@@ -67,8 +69,8 @@
    MEMORY
    A builder stays below memory_limit_bytes, whatever the input, but for keys of many kilobytes (64 of
    them are held at each level of the index). An open map is some 1.5 KB and 32 bytes a dictionary; a
-   cursor is 13 KB and the longest key (with -Os 4 KB). Checking at open takes 48 bytes a state (one state
-   is some 50 keys) and gives them back.
+   cursor is 13 KB and the longest key (with -Os 200 bytes and that key). Checking at open takes 48 bytes a
+   state (one state is some 50 keys; with -Os 24) and gives them back.
 
    SAFETY
    Opening verifies a checksum over every byte, and then the structure: counts, extents, that references
@@ -323,6 +325,12 @@ KVI_INLINE uint32_t kvi_fst_popcount(uint64_t x)
 /* KVI_SMALL (-Os): the reader goes over the entries of a state one by one, where it otherwise asks columns
    as a whole, and its cursor is a key's number. The answers are the same. */
 
+#if KVI_SMALL
+#define KVI_FST_TEXT(text) ((const char *)NULL)     /* then the status has to say it */
+#else
+#define KVI_FST_TEXT(text) text
+#endif
+
 /* the lowest `count` bits; count <= 64 */
 KVI_INLINE uint64_t kvi_fst_low_bits(uint32_t count) { return count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1; }
 /* bits that a number takes; 0 takes none */
@@ -527,7 +535,9 @@ KVI_INLINE const uint8_t *kvi_fst_token(const kvi_fst_dictionary *d, uint32_t to
 typedef struct kvi_fst_block {
     const uint8_t *lcps, *counts, *firsts, *rests;
     const kvi_fst_dictionary *dictionary;       /* NULL: symbols are bytes */
+#if !KVI_SMALL
     uint64_t mask;                              /* a bit for each column */
+#endif
     uint32_t columns;                           /* entries but entry 0: column c is entry c + 1 */
     uint32_t plane_bytes, lcp_width, rest_width;
     uint32_t skip, rest0, rests_count;          /* rests_count: entry 0's too */
@@ -657,8 +667,8 @@ KVI_INLINE bool kvi_fst_parse_here(const kv_fst *f, size_t offset, bool leaf, kv
     b->lcp_width = kvi_fst_plane_width(p[1] & 15u);
     b->rest_width = kvi_fst_plane_width(p[1] >> 4);
     p += 2;
-    skip = *p < 128 ? *p++ : kvi_fst_varint(&p);
-    rest0 = *p < 128 ? *p++ : kvi_fst_varint(&p);
+    skip = !KVI_SMALL && *p < 128 ? *p++ : kvi_fst_varint(&p);
+    rest0 = !KVI_SMALL && *p < 128 ? *p++ : kvi_fst_varint(&p);
     if (skip > KV_KEY_SIZE_MAX || rest0 > KV_KEY_SIZE_MAX) return false;
     b->skip = (uint32_t)skip;
     b->rest0 = (uint32_t)rest0;
@@ -670,7 +680,9 @@ KVI_INLINE bool kvi_fst_parse_here(const kv_fst *f, size_t offset, bool leaf, kv
         symbol_size = 2;
     }
     b->plane_bytes = (b->columns + 7) / 8;
+#if !KVI_SMALL
     b->mask = kvi_fst_low_bits(b->columns);
+#endif
     left = (size_t)(b->lcp_width + b->rest_width) * b->plane_bytes;             /* until here: what is needed */
     b->lcps = p;
     b->counts = p + (size_t)b->lcp_width * b->plane_bytes;
@@ -1978,16 +1990,16 @@ KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f, bool spelling)
 {
 #if defined(KV_FST_LOOKUP_ONLY)
     (void)spelling;
-    return kvi_error_set(&f->error, KV_ERR_UNSUPPORTED, "fst: KV_FST_LOOKUP_ONLY opens with skip_verify alone");
+    return kvi_error_set(&f->error, KV_ERR_UNSUPPORTED, KVI_FST_TEXT("fst: KV_FST_LOOKUP_ONLY opens with skip_verify alone"));
 #else
     size_t    covered = f->size - 8;
     kv_status s;
     if (kvi_fst_checksum(f->bytes, covered) != kvi_load_le64(f->bytes + covered))
-        return kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: the checksum does not match: the bytes are not what was written");
+        return kvi_error_set(&f->error, KV_ERR_CORRUPT, KVI_FST_TEXT("fst: the checksum does not match: the bytes are not what was written"));
     for (uint32_t i = 0; i < f->dictionary_count; i++)
-        if (!kvi_fst_check_dictionary(&f->dictionaries[i])) return kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: a dictionary is not in order");
+        if (!kvi_fst_check_dictionary(&f->dictionaries[i])) return kvi_error_set(&f->error, KV_ERR_CORRUPT, KVI_FST_TEXT("fst: a dictionary is not in order"));
     s = kvi_fst_check_structure(f, spelling);
-    return s < 0 ? kvi_error_set(&f->error, s, s == KV_ERR_CORRUPT ? "fst: the structure is damaged" : NULL) : KV_OK;
+    return s < 0 ? kvi_error_set(&f->error, s, s == KV_ERR_CORRUPT ? KVI_FST_TEXT("fst: the structure is damaged") : NULL) : KV_OK;
 #endif
 }
 
@@ -1995,6 +2007,8 @@ KVI_PRIVATE kv_status kvi_fst_verify(kv_fst *f, bool spelling)
    >>open   header, footer, dictionaries, and the way to the bytes of a file                       */
 
 KVI_PRIVATE const kv_store_ops *kvi_fst_store_ops(void);        /* in >>store */
+/* With -Os and no threads the handle's functions come into a program only where it asks for the handle. */
+#define KVI_FST_OPS_LATE (KVI_SMALL && !KVI_THREADS)
 
 KVI_PRIVATE kv_status kvi_fst_open_fail(const kv_fst_options *o, kv_status s, const char *what)
 {
@@ -2005,20 +2019,25 @@ KVI_PRIVATE kv_status kvi_fst_open_fail(const kv_fst_options *o, kv_status s, co
     return s;
 }
 
-/* What makes the bytes unreadable, or NULL. */
-KVI_PRIVATE const char *kvi_fst_open_frame(kv_slice bytes, kv_status *s)
+/* Are the bytes framed as a map? Their footer, or NULL; *what: why not. */
+KVI_PRIVATE const uint8_t *kvi_fst_open_frame(kv_slice bytes, kv_status *s, const char **what)
 {
     const uint8_t *b = (const uint8_t *)bytes.data, *footer;
     *s = KV_ERR_CORRUPT;
-    if (bytes.size < KVI_FST_HEADER + KVI_FST_FOOTER) return "fst: too few bytes";
+    *what = KVI_FST_TEXT("fst: too few bytes");
+    if (bytes.size < KVI_FST_HEADER + KVI_FST_FOOTER) return NULL;
+    *what = KVI_FST_TEXT("fst: this is no kv_fst file");
+    if (memcmp(b, kvi_fst_magic, 6) != 0 || kvi_load_le16(b + 6) == 0) return NULL;
+    if (kvi_load_le16(b + 6) > KVI_FST_VERSION) { *s = KV_ERR_VERSION; *what = KVI_FST_TEXT("fst: written in a newer format"); return NULL; }
+    *what = KVI_FST_TEXT("fst: the end is missing or damaged");
     footer = b + bytes.size - KVI_FST_FOOTER;
-    if (memcmp(b, kvi_fst_magic, 6) != 0 || kvi_load_le16(b + 6) == 0) return "fst: this is no kv_fst file";
-    if (kvi_load_le16(b + 6) > KVI_FST_VERSION) { *s = KV_ERR_VERSION; return "fst: written in a newer format"; }
-    if (memcmp(footer + KVI_FST_AT_MAGIC, kvi_fst_end_magic, 8) != 0) return "fst: the end is missing or damaged";
-    if (kvi_load_le64(footer + KVI_FST_AT_SIZE) != bytes.size) return "fst: it has not the size that it was written with";
-    for (uint32_t i = KVI_FST_AT_ZERO; i < KVI_FST_AT_MAGIC; i++) if (footer[i]) return "fst: the footer is damaged";
+    if (memcmp(footer + KVI_FST_AT_MAGIC, kvi_fst_end_magic, 8) != 0) return NULL;
+    *what = KVI_FST_TEXT("fst: it has not the size that it was written with");
+    if (kvi_load_le64(footer + KVI_FST_AT_SIZE) != bytes.size) return NULL;
+    *what = KVI_FST_TEXT("fst: the footer is damaged");
+    for (uint32_t i = KVI_FST_AT_ZERO; i < KVI_FST_AT_MAGIC; i++) if (footer[i]) return NULL;
     *s = KV_OK;
-    return NULL;
+    return footer;
 }
 
 KVI_PRIVATE bool kvi_fst_open_dictionary(const kv_fst *f, uint64_t at, kvi_fst_dictionary *d)
@@ -2058,15 +2077,18 @@ KVI_FST_DEFINE kv_status kv_fst_open_memory(const kv_fst_options *o, kv_slice by
     kv_status    s;
     const char  *what;
     uint32_t     dictionaries;
+    const uint8_t *footer;
     if (!fst) return KV_ERR_INVALID;
     *fst = NULL;
     if (!bytes.data) return kvi_fst_open_fail(o, bytes.size ? KV_ERR_INVALID : KV_ERR_CORRUPT, NULL);
-    what = kvi_fst_open_frame(bytes, &s);
-    if (what) return kvi_fst_open_fail(o, s, what);
-    dictionaries = ((const uint8_t *)bytes.data)[bytes.size - KVI_FST_FOOTER + KVI_FST_AT_DICTIONARIES];
+    footer = kvi_fst_open_frame(bytes, &s, &what);
+    if (!footer) return kvi_fst_open_fail(o, s, what);
+    dictionaries = footer[KVI_FST_AT_DICTIONARIES];
     f = (kv_fst *)kvi_alloc_zero(&allocator, kvi_fst_object_size(dictionaries));
     if (!f) return kvi_fst_open_fail(o, KV_ERR_NO_MEMORY, NULL);
+#if !KVI_FST_OPS_LATE
     f->store.ops = kvi_fst_store_ops();
+#endif
     f->store.name = "fst";
     f->store.caps = KV_CAP_ORDERED | KV_CAP_THREADS | KV_CAP_DURABLE;
     f->allocator = allocator;
@@ -2074,7 +2096,7 @@ KVI_FST_DEFINE kv_status kv_fst_open_memory(const kv_fst_options *o, kv_slice by
     f->size = bytes.size;
     f->data_end = bytes.size - KVI_FST_FOOTER;
     f->dictionary_count = dictionaries;
-    if (!kvi_fst_open_footer(f, (kvi_fst_dictionary *)(void *)(f + 1))) s = kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: the footer is damaged");
+    if (!kvi_fst_open_footer(f, (kvi_fst_dictionary *)(void *)(f + 1))) s = kvi_error_set(&f->error, KV_ERR_CORRUPT, KVI_FST_TEXT("fst: the footer is damaged"));
     else if (!o || !o->skip_verify) s = kvi_fst_verify(f, false);
     if (s < 0) {
         s = kvi_fst_open_fail(o, s, kvi_error_text(&f->error));
@@ -2123,13 +2145,14 @@ KVI_FST_DEFINE kv_status kv_fst_open_file(const kv_fst_options *o, const char *p
     kv_status    s;
     if (!fst) return KV_ERR_INVALID;
     *fst = NULL;
-    if (!path) return kvi_fst_open_fail(o, KV_ERR_INVALID, "fst: no path");
-    if (!io) return kvi_fst_open_fail(o, KV_ERR_UNSUPPORTED, "fst: no files here: give a kv_io");
+    if (!path) return kvi_fst_open_fail(o, KV_ERR_INVALID, KVI_FST_TEXT("fst: no path"));
+    if (!io) return kvi_fst_open_fail(o, KV_ERR_UNSUPPORTED, KVI_FST_TEXT("fst: no files here: give a kv_io"));
     s = io->open(io->user, path, 0, &file);
-    if (s != KV_OK) return kvi_fst_open_fail(o, s, s == KV_NOT_FOUND ? "fst: no such file" : NULL);
-    s = kvi_fst_fetch(io, file, &allocator, &bytes, &owned);
-    (void)io->close(io->user, file);
-    if (s < 0) return kvi_fst_open_fail(o, s, s == KV_ERR_CORRUPT ? "fst: too few bytes" : NULL);
+    if (s == KV_OK) {
+        s = kvi_fst_fetch(io, file, &allocator, &bytes, &owned);
+        (void)io->close(io->user, file);
+    }
+    if (s != KV_OK) return kvi_fst_open_fail(o, s, s == KV_NOT_FOUND ? KVI_FST_TEXT("fst: no such file") : s == KV_ERR_CORRUPT ? KVI_FST_TEXT("fst: too few bytes") : NULL);
     s = kv_fst_open_memory(o, bytes, fst);
     if (s < 0) { kvi_fst_unload(io, &allocator, bytes, owned); return s; }
     (*fst)->io = io;
@@ -2151,7 +2174,7 @@ KVI_FST_DEFINE void kv_fst_close(kv_fst *f)
 
 KVI_PRIVATE kv_status kvi_fst_corrupt(kv_fst *f)
 {
-    return kvi_error_set(&f->error, KV_ERR_CORRUPT, "fst: a state is damaged (opened with skip_verify, or changed since)");
+    return kvi_error_set(&f->error, KV_ERR_CORRUPT, KVI_FST_TEXT("fst: a state is damaged (opened with skip_verify, or changed since)"));
 }
 /* A failure with its text; answers pass through. */
 KVI_PRIVATE kv_status kvi_fst_fail(kv_fst *f, kv_status s)
@@ -2172,7 +2195,7 @@ KVI_FST_DEFINE kv_status kv_fst_get(kv_fst *f, kv_slice key, uint64_t *value)
     kvi_fst_numbers n;
     kv_status       s;
     if (!f || !value) return KV_ERR_INVALID;
-    if (f->values == KV_FST_BYTES) return kvi_error_set(&f->error, KV_ERR_WRONG_TYPE, "fst: this map holds bytes: use kv_fst_get_bytes");
+    if (f->values == KV_FST_BYTES) return kvi_error_set(&f->error, KV_ERR_WRONG_TYPE, KVI_FST_TEXT("fst: this map holds bytes: use kv_fst_get_bytes"));
     s = kvi_fst_lookup(f, key, &place);
     if (s != KV_OK) return s;
     if (f->values == KV_FST_SET) { *value = 0; return KV_OK; }
@@ -2221,6 +2244,10 @@ KVI_FST_DEFINE kv_status kv_fst_rank(kv_fst *f, kv_slice key, uint64_t *rank)
 }
 KVI_FST_DEFINE kv_status kv_fst_select(kv_fst *f, uint64_t rank, kv_buf *key)
 {
+#if defined(KV_FST_LOOKUP_ONLY)
+    (void)rank;
+    return f && key ? KV_ERR_UNSUPPORTED : KV_ERR_INVALID;
+#else
     kvi_fst_cursor *c;
     kv_status       s;
     if (!f || !key) return KV_ERR_INVALID;
@@ -2230,6 +2257,7 @@ KVI_FST_DEFINE kv_status kv_fst_select(kv_fst *f, uint64_t rank, kv_buf *key)
     if (s == KV_OK) s = kv_buf_assign(key, kvi_fst_key(c));
     kvi_fst_cursor_free(c);
     return kvi_fst_fail(f, s);
+#endif
 }
 
 /* A range's bounds, with memory for the end of its prefix. */
@@ -2267,7 +2295,14 @@ KVI_PRIVATE kv_status kvi_fst_span(kv_fst *f, const kv_range *range, uint64_t *f
     return s < 0 ? kvi_fst_fail(f, s) : KV_OK;
 }
 
-#if KVI_SMALL
+#if defined(KV_FST_LOOKUP_ONLY)
+KVI_FST_DEFINE kv_status kv_fst_scan(kv_fst *f, const kv_range *range, kv_visit_fn visit, void *user)
+{
+    (void)range;
+    (void)user;
+    return f && visit ? KV_ERR_UNSUPPORTED : KV_ERR_INVALID;
+}
+#elif KVI_SMALL
 KVI_FST_DEFINE kv_status kv_fst_scan(kv_fst *f, const kv_range *range, kv_visit_fn visit, void *user)
 {
     kvi_fst_cursor *c;
@@ -2337,7 +2372,13 @@ KVI_FST_DEFINE kv_status kv_fst_scan(kv_fst *f, const kv_range *range, kv_visit_
 }
 #endif
 
-KVI_FST_DEFINE kv_store *kv_fst_store(kv_fst *f) { return f ? &f->store : NULL; }
+KVI_FST_DEFINE kv_store *kv_fst_store(kv_fst *f)
+{
+#if KVI_FST_OPS_LATE
+    if (f) f->store.ops = kvi_fst_store_ops();
+#endif
+    return f ? &f->store : NULL;
+}
 KVI_FST_DEFINE uint64_t  kv_fst_count(const kv_fst *f) { return f ? f->keys : 0; }
 KVI_FST_DEFINE kv_fst_values kv_fst_values_of(const kv_fst *f) { return f ? f->values : KV_FST_SET; }
 KVI_FST_DEFINE kv_status kv_fst_iter_open(kv_fst *f, const kv_range *range, kv_iter **iter) { return kv_iter_open(kv_fst_store(f), range, iter); }
@@ -5027,8 +5068,10 @@ KVI_FST_DEFINE kv_status kv_fst_dot(kv_fst *f, kv_write_fn w, void *user)
     kvi_text_add(&d.text, "digraph fst {\n  rankdir=LR;\n  node [shape=circle];\n");
     kvi_fst_draw_flush(&d);
     while (!d.failed && at < f->data_end) {
-        if (f->bytes[at] == KVI_FST_DATA << 6) at += 7 + kvi_fst_load48(f->bytes + at + 1);
-        else if (!kvi_fst_draw_state(&d, &at)) d.failed = KV_ERR_CORRUPT;
+        if (f->bytes[at] == KVI_FST_DATA << 6) {
+            uint64_t size = kvi_fst_load48(f->bytes + at + 1);
+            at = size < f->data_end - at ? at + 7 + (size_t)size : f->data_end;
+        } else if (!kvi_fst_draw_state(&d, &at)) d.failed = KV_ERR_CORRUPT;
     }
     kvi_text_add(&d.text, "}\n");
     kvi_fst_draw_flush(&d);

@@ -188,7 +188,99 @@ KVI_INLINE void kvi_prefetch_write(void *p)
 #undef KVI_XXH_NO_STDLIB_SET
 #endif
 
+#if KVI_SMALL
+/* The same function in a third of the code, by the description of XXH3 (doc/xxhash_spec.md of xxHash). */
+#define KVI_XXH_32_1 UINT64_C(0x9E3779B1)
+#define KVI_XXH_32_2 UINT64_C(0x85EBCA77)
+#define KVI_XXH_32_3 UINT64_C(0xC2B2AE3D)
+#define KVI_XXH_64_1 UINT64_C(0x9E3779B185EBCA87)
+#define KVI_XXH_64_2 UINT64_C(0xC2B2AE3D27D4EB4F)
+#define KVI_XXH_64_3 UINT64_C(0x165667B19E3779F9)
+#define KVI_XXH_64_4 UINT64_C(0x85EBCA77C2B2AE63)
+#define KVI_XXH_64_5 UINT64_C(0x27D4EB2F165667C5)
+
+KVI_INLINE uint64_t kvi_xxh_read(const uint8_t *p) { return kvi_load_le64(p); }
+KVI_PRIVATE uint64_t kvi_xxh_fold(uint64_t a, uint64_t b)       /* both halves of the product */
+{
+    uint64_t ll = (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu), hl = (a >> 32) * (b & 0xFFFFFFFFu);
+    uint64_t lh = (a & 0xFFFFFFFFu) * (b >> 32), middle = (ll >> 32) + (hl & 0xFFFFFFFFu) + lh;
+    return ((hl >> 32) + (middle >> 32) + (a >> 32) * (b >> 32)) ^ (middle << 32 | (ll & 0xFFFFFFFFu));
+}
+KVI_PRIVATE uint64_t kvi_xxh_mix(const uint8_t *p, uint32_t secret, uint64_t seed)
+{
+    return kvi_xxh_fold(kvi_xxh_read(p) ^ (kvi_xxh_read(XXH3_kSecret + secret) + seed), kvi_xxh_read(p + 8) ^ (kvi_xxh_read(XXH3_kSecret + secret + 8) - seed));
+}
+KVI_INLINE uint64_t kvi_xxh_shift(uint64_t h, uint32_t bits) { return h ^ h >> bits; }
+KVI_PRIVATE uint64_t kvi_xxh_finish(uint64_t h) { return kvi_xxh_shift(kvi_xxh_shift(h, 37) * UINT64_C(0x165667919E3779F9), 32); }
+
+KVI_NOINLINE uint64_t kvi_xxh_flip(uint32_t secret) { return kvi_xxh_read(XXH3_kSecret + secret) ^ kvi_xxh_read(XXH3_kSecret + secret + 8); }
+KVI_NOINLINE uint64_t kvi_xxh_turn(uint64_t n)          /* its bytes the other way round */
+{
+    uint64_t turned = 0;
+    for (uint32_t i = 0; i < 8; i++, n >>= 8) turned = turned << 8 | (n & 255u);
+    return turned;
+}
+KVI_NOINLINE uint64_t kvi_xxh_short(const uint8_t *p, uint32_t size, uint64_t seed)     /* up to 16 bytes */
+{
+    uint64_t h;
+    if (size > 8) {
+        uint64_t low = kvi_xxh_read(p) ^ (kvi_xxh_flip(24) + seed), high = kvi_xxh_read(p + size - 8) ^ (kvi_xxh_flip(40) - seed);
+        return kvi_xxh_finish(size + kvi_xxh_turn(low) + high + kvi_xxh_fold(low, high));
+    }
+    if (size > 3) {
+        h = kvi_load_le32(p + size - 4) | (uint64_t)kvi_load_le32(p) << 32;
+        h ^= kvi_xxh_flip(8) - (seed ^ (kvi_xxh_turn(seed) & UINT64_C(0xFFFFFFFF00000000)));
+        h = (h ^ (h << 49 | h >> 15) ^ (h << 24 | h >> 40)) * UINT64_C(0x9FB21C651E98DF25);
+        return kvi_xxh_shift((h ^ ((h >> 35) + size)) * UINT64_C(0x9FB21C651E98DF25), 28);
+    }
+    h = kvi_xxh_read(XXH3_kSecret);
+    h = size ? ((uint32_t)(h ^ h >> 32) + seed) ^ ((uint32_t)p[0] << 16 | (uint32_t)p[size >> 1] << 24 | p[size - 1] | size << 8) : seed ^ kvi_xxh_flip(56);
+    return kvi_xxh_shift(kvi_xxh_shift(kvi_xxh_shift(h, 33) * KVI_XXH_64_2, 29) * KVI_XXH_64_3, 32);
+}
+KVI_PRIVATE void kvi_xxh_stripe(uint64_t *acc, const uint8_t *p, const uint8_t *secret)
+{
+    for (uint32_t i = 0; i < 8; i++) {
+        uint64_t data = kvi_xxh_read(p + 8 * i), key = data ^ kvi_xxh_read(secret + 8 * i);
+        acc[i ^ 1] += data;
+        acc[i] += (key & 0xFFFFFFFFu) * (key >> 32);
+    }
+}
+KVI_NOINLINE uint64_t kvi_xxh_long(const uint8_t *p, size_t size, uint64_t seed)         /* more than 240 */
+{
+    uint64_t acc[8] = { KVI_XXH_32_3, KVI_XXH_64_1, KVI_XXH_64_2, KVI_XXH_64_3, KVI_XXH_64_4, KVI_XXH_32_2, KVI_XXH_64_5, KVI_XXH_32_1 };
+    uint64_t h = size * KVI_XXH_64_1;
+    uint8_t  secret[192];
+    for (uint32_t i = 0; i < 192; i += 8) kvi_store_le64(secret + i, kvi_xxh_read(XXH3_kSecret + i) + (i & 8 ? 0 - seed : seed));
+    for (size_t stripe = 0; stripe < (size - 1) / 64; stripe++) {
+        kvi_xxh_stripe(acc, p + 64 * stripe, secret + 8 * (stripe & 15));
+        if ((stripe & 15) == 15)
+            for (uint32_t i = 0; i < 8; i++) acc[i] = (acc[i] ^ acc[i] >> 47 ^ kvi_xxh_read(secret + 128 + 8 * i)) * KVI_XXH_32_1;
+    }
+    kvi_xxh_stripe(acc, p + size - 64, secret + 192 - 64 - 7);
+    for (uint32_t i = 0; i < 8; i += 2) h += kvi_xxh_fold(acc[i] ^ kvi_xxh_read(secret + 11 + 8 * i), acc[i + 1] ^ kvi_xxh_read(secret + 19 + 8 * i));
+    return kvi_xxh_finish(h);
+}
+KVI_PRIVATE uint64_t kvi_hash(const void *data, size_t size, uint64_t seed)
+{
+    const uint8_t *p = (const uint8_t *)data;
+    uint32_t       n = (uint32_t)size, i;
+    uint64_t       h = n * KVI_XXH_64_1;
+    if (size <= 16) return kvi_xxh_short(p, n, seed);
+    if (size > 240) return kvi_xxh_long(p, size, seed);
+    if (size <= 128) {
+        for (i = 0; i <= (n - 1) / 32; i++) h += kvi_xxh_mix(p + 16 * i, 32 * i, seed) + kvi_xxh_mix(p + n - 16 * (i + 1), 32 * i + 16, seed);
+    } else {
+        for (i = 0; i < n / 16; i++) {
+            h += kvi_xxh_mix(p + 16 * i, i < 8 ? 16 * i : 16 * (i - 8) + 3, seed);
+            if (i == 7) h = kvi_xxh_finish(h);
+        }
+        h += kvi_xxh_mix(p + n - 16, 136 - 17, seed);
+    }
+    return kvi_xxh_finish(h);
+}
+#else
 KVI_INLINE uint64_t kvi_hash(const void *data, size_t size, uint64_t seed) { return XXH3_64bits_withSeed(data, size, seed); }
+#endif
 
 /* The checksum of every kv file format: the low half of the hash. `seed` says where the bytes belong
    (a file, an offset), so that bytes in the wrong place fail too. */

@@ -425,7 +425,7 @@ static void flip_every_byte(kv_fst_values values)
                 CHECK(!a.fell && a.count == kv_fst_count(f));
                 kv_buf_free(&a.last);
                 maps++;
-            } else { CHECK(strstr(kv_last_error(kv_fst_store(f)), "damaged") != NULL); refused++; }
+            } else { CHECK(strstr(kv_last_error(kv_fst_store(f)), KVI_SMALL ? kv_status_text(KV_ERR_CORRUPT) : "damaged") != NULL); refused++; }
             ask_all(f);
             kv_fst_close(f);
         }
@@ -450,7 +450,7 @@ TEST(fst_damage, newer_format_is_named)
     kv_fst_close(frozen(towns, TOWNS, KV_FST_SET, &bytes));
     ((uint8_t *)bytes.data)[6] = 2;
     CHECK_STATUS(kv_fst_open_memory(&o, kv_buf_slice(&bytes), &f), KV_ERR_VERSION);
-    CHECK(strstr(text, "newer") != NULL);
+    CHECK(strstr(text, KVI_SMALL ? kv_status_text(KV_ERR_VERSION) : "newer") != NULL);
     CHECK_STATUS(kv_fst_open_memory(&o, KV_STR("this is no map at all, but it is long enough to be one if only it were one; and as that takes more than one hundred and thirty bytes: here they are"), &f), KV_ERR_CORRUPT);
     CHECK_STATUS(kv_fst_open_memory(&o, kv_bytes(NULL, 0), &f), KV_ERR_CORRUPT);
     kv_buf_free(&bytes);

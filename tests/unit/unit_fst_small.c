@@ -1,0 +1,5 @@
+/* unit_fst_small.c
+   Goal: what kv_fst.h does to save code (-Os) gives the same answers.
+   Method: unit_fst.c, with that way chosen. */
+#define KVI_SMALL 1
+#include "unit_fst.c"
