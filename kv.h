@@ -600,13 +600,27 @@ KVI_INLINE uint32_t kvi_highest_bit32(uint32_t x)
     return n;
 #endif
 }
+/* one instruction where a word has 64 bits; elsewhere the compiler's would be a call */
+#if (defined(__GNUC__) || defined(__clang__)) && UINTPTR_MAX > 0xFFFFFFFFu
+#define KVI_BITS_64 1
+#else
+#define KVI_BITS_64 0
+#endif
 KVI_INLINE uint32_t kvi_lowest_bit64(uint64_t x)
 {
+#if KVI_BITS_64
+    return (uint32_t)__builtin_ctzll(x);
+#else
     return (uint32_t)x ? kvi_lowest_bit32((uint32_t)x) : 32 + kvi_lowest_bit32((uint32_t)(x >> 32));
+#endif
 }
 KVI_INLINE uint32_t kvi_highest_bit64(uint64_t x)
 {
+#if KVI_BITS_64
+    return 63u - (uint32_t)__builtin_clzll(x);
+#else
     return x >> 32 ? 32 + kvi_highest_bit32((uint32_t)(x >> 32)) : kvi_highest_bit32((uint32_t)x);
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------------

@@ -931,6 +931,7 @@ KVI_INLINE bool kvi_fst_search_symbols(const kvi_fst_block *b, bool tokens, uint
         here = column + 1;
         at = next_at;
         whole = order == KVI_FST_WHOLE;
+        if (whole && at == q->size) { column = here; break; }       /* it is the key: all behind it are greater */
         live &= ~kvi_fst_low_bits(here);
     }
     found->entry = column;              /* the entry before column `column` */
@@ -970,7 +971,11 @@ KVI_PRIVATE kv_status kvi_fst_find(const kv_fst *f, kv_slice key, kvi_fst_place 
         if (found.at < child_base) { place->rank += kvi_fst_end(b, found.entry); return KV_NOT_FOUND; }   /* greater than all below */
         kvi_prefetch(f->bytes + child);
         kvi_prefetch(f->bytes + child + 64);
-        if (level == 1) for (uint32_t line = 2; line < 8; line++) kvi_prefetch(f->bytes + child + 64 * line);
+        if (level == 1) {                       /* a leaf is longer */
+            const uint8_t *leaf = f->bytes + child;
+            kvi_prefetch(leaf + 128); kvi_prefetch(leaf + 192); kvi_prefetch(leaf + 256);
+            kvi_prefetch(leaf + 320); kvi_prefetch(leaf + 384); kvi_prefetch(leaf + 448);
+        }
         place->rank += kvi_fst_start(b, found.entry);
         offset = child;
         base = child_base;

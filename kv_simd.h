@@ -505,7 +505,14 @@ KVI_INLINE uint64_t kvi_le64(const uint8_t *p, uint8_t most)
     return (uint64_t)kvi_le32(p, most) | (uint64_t)kvi_le32(p + 32, most) << 32;
 #endif
 }
-KVI_INLINE uint64_t kvi_lt64(const uint8_t *p, uint8_t bound) { return bound ? kvi_le64(p, (uint8_t)(bound - 1)) : 0; }
+KVI_INLINE uint64_t kvi_lt64(const uint8_t *p, uint8_t bound)
+{
+#if KVI_X86 >= 3
+    return (uint64_t)_mm512_cmplt_epu8_mask(_mm512_loadu_si512((const void *)p), _mm512_set1_epi8((char)bound));
+#else
+    return kvi_le64(p, (uint8_t)(bound - (bound != 0))) & (bound ? ~UINT64_C(0) : 0);
+#endif
+}
 
 /* The sum of the first `count` of 32 bytes; count <= 32. Reads all 32. */
 KVI_INLINE uint32_t kvi_sum32(const uint8_t *p, uint32_t count)
