@@ -4,12 +4,13 @@
 
 PORT          := tests/port
 PORT_BUILD    := $(BUILD)/port
-PORT_SOURCES  := $(call pick,$(sort $(wildcard tests/unit/*.c)))
+# the short ways of -Os are what the firmware programs run
+PORT_SOURCES  := $(filter-out tests/unit/unit_fst_small.c,$(call pick,$(sort $(wildcard tests/unit/*.c))))
 PORT_SCRIPTS  := $(wildcard $(PORT)/*.sh $(PORT)/*.h $(PORT)/firmware.c $(PORT)/wasi.mjs)
 PORT_FIRMWARE := m0 m3 rv32
 # not run there: on firmware the tests of the kit itself, of zstd and of large inputs (its own programs
 # fw_*.c are there instead); tests of POSIX where it is another system
-PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c tests/unit/unit_compress.c tests/unit/unit_fst.c tests/unit/unit_fst_small.c tests/unit/unit_lsm.c
+PORT_NOT_ON_BARE  := tests/unit/unit_disk.c tests/unit/unit_posix.c tests/unit/unit_compress.c tests/unit/unit_fst.c tests/unit/unit_lsm.c
 # crash tests on Windows: those of power cuts, faults, damage and memory (the others kill processes)
 PORT_CRASH        := $(wildcard $(addprefix tests/crash/crash_,$(addsuffix .c,lsm_power lsm_io lsm_flip lsm_oom mem_save fst_build)))
 PORT_NOT_ON_OTHER := tests/unit/unit_posix.c
