@@ -27,8 +27,8 @@
        KV_FST_LOOKUP_ONLY   of those, open with skip_verify and single keys alone (get, view, exists, rank): open
                             without skip_verify, kv_fst_check, select, scans and cursors are KV_ERR_UNSUPPORTED
                             and are not in the program.
-       -Os                  the short way to the same answers: entries one by one instead of in vectors. A get
-                            takes some 6 times as long, and a failure's text is that of its status.
+       -Os                  the short way to the same answers: entries one by one instead of in vectors. Slower,
+                            and a failure's text is that of its status.
        and those of kv.h: KV_STATIC, KV_NO_THREADS, KV_NO_MALLOC, KV_NO_STDIO, KV_NO_FILES, KV_ASSERT
 
    BUILDING
