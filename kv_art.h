@@ -244,6 +244,7 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_INLINE_MAX   128u       /* bytes of a value in a leaf */
 #define KVI_ART_RECORD_MAX   32768u     /* bytes of an outside value in a chunk; larger ones have memory of their own */
 #define KVI_ART_COLUMNS_MAX  8u         /* bytes of the tails of a leaf that stores them by columns */
+#define KVI_ART_HAS_COLUMNS  (!KVI_SMALL)   /* are there such leaves? */
 #define KVI_ART_COLUMNS_LCP  3u         /* bytes in common with a neighbour from which on a new tail there makes it look whether to stay so */
 #define KVI_ART_LCP_MAX      254u       /* what a leaf records of the bytes in common with the key before */
 #define KVI_ART_LEAD_MAX     254u       /* bytes that a leaf takes over from an inner node that disappears */
@@ -266,6 +267,10 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 #define KVI_ART_FINGER       (KVI_SMALL ? 0u : 224u)    /* bytes of the longest key that is remembered for the next to be put behind it; 0: none is */
 #define KVI_ART_FINGER_RUN   8u         /* keys put behind one another before a leaf gets room for many more */
 #define KVI_ART_FINGER_ROOM  256u       /* bytes of that room */
+
+/* Where code is to be small (KVI_SMALL, -Os), what only makes things faster is left out: shortcuts, the
+   finger, leaves of columns, the index of large nodes, blocks that are kept, leaves that grow in place,
+   lookups in flight; and a leaf is searched entry by entry. What a map answers is the same.        */
 
 /* ------------------------------------------------------------------------------------------------
    >>structs   references, blocks, the map
@@ -330,10 +335,12 @@ typedef struct kvi_art_rooms { struct kvi_art_rooms *older; size_t capacity; } k
 /* The memory of one value of more than KVI_ART_RECORD_MAX bytes, which follow. */
 typedef struct kvi_art_own { struct kvi_art_own *next, *before; size_t size; } kvi_art_own;
 
-#define KVI_ART_EXACT 64u           /* bin i < 64 has free blocks of i + 1 granules; those above, of 2^(i - 58) and more */
-#define KVI_ART_BINS  77u
+#define KVI_ART_EXACT_BITS (KVI_SMALL ? 4u : 6u)
+#define KVI_ART_EXACT (1u << KVI_ART_EXACT_BITS)        /* bin i < EXACT has free blocks of i + 1 granules; those above, of 2^(i - EXACT + EXACT_BITS) and more */
+#define KVI_ART_BINS  (KVI_ART_EXACT - KVI_ART_EXACT_BITS + KVI_ART_WINDOW_BITS + 1u)
+#define KVI_ART_BIN_WORDS ((KVI_ART_BINS + 31u) / 32u)
 typedef struct kvi_art_pool {
-    uint32_t bins[KVI_ART_BINS], map[3];    /* map: which bins are not empty */
+    uint32_t bins[KVI_ART_BINS], map[KVI_ART_BIN_WORDS];    /* map: which bins are not empty */
     uint32_t kept[KVI_ART_KEPT];            /* blocks by size, not yet merged with their neighbours */
     size_t   kept_granules;
     uint32_t chunks, spare;                 /* spare: the number of a chunk that is empty, or 0 */
@@ -444,12 +451,12 @@ KVI_ART_INLINE void kvi_art_mark_clear(kvi_art_chunk *c, uint32_t granule) { c->
 
 KVI_ART_INLINE uint32_t kvi_art_bin(uint32_t granules)
 {
-    return granules <= KVI_ART_EXACT ? granules - 1 : KVI_ART_EXACT - 6 + kvi_highest_bit32(granules);
+    return granules <= KVI_ART_EXACT ? granules - 1 : KVI_ART_EXACT - KVI_ART_EXACT_BITS + kvi_highest_bit32(granules);
 }
 /* The first bin from `bin` on that is not empty; KVI_ART_BINS: none. */
 KVI_PRIVATE uint32_t kvi_art_bin_from(const kvi_art_pool *p, uint32_t bin)
 {
-    for (uint32_t word = bin / 32; word < 3; word++) {
+    for (uint32_t word = bin / 32; word < KVI_ART_BIN_WORDS; word++) {
         uint32_t map = p->map[word];
         if (word == bin / 32) map &= ~UINT32_C(0) << bin % 32;
         if (map) return word * 32 + kvi_lowest_bit32(map);
@@ -763,11 +770,12 @@ KVI_ART_INLINE void kvi_art_memory_lock(kv_art *a) { if (kvi_art_shared(a)) kvi_
 KVI_ART_INLINE void kvi_art_memory_unlock(kv_art *a) { if (kvi_art_shared(a)) kvi_spin_unlock(&a->memory_lock); }
 
 /* How many bytes of keys a node's way spells, and its size: a byte with the node's depth, then they. */
-KVI_ART_INLINE uint32_t kvi_art_way_size(const kvi_art_inner *n) { return n->marks & 4 ? 32 : n->marks & 2 ? 16 : 0; }
-KVI_ART_INLINE uint32_t kvi_art_way_bytes(const kvi_art_inner *n) { return n->marks & 6 ? kvi_art_way_size(n) + 1 : 0; }
+KVI_ART_INLINE uint32_t kvi_art_way_size(const kvi_art_inner *n) { return !KVI_ART_HOPS ? 0 : n->marks & 4 ? 32 : n->marks & 2 ? 16 : 0; }
+KVI_ART_INLINE uint32_t kvi_art_way_bytes(const kvi_art_inner *n) { return KVI_ART_HOPS && n->marks & 6 ? kvi_art_way_size(n) + 1 : 0; }
+KVI_ART_INLINE bool kvi_art_has_index(const kvi_art_inner *n) { return !KVI_SMALL && n->kind == 3; }
 KVI_ART_INLINE size_t kvi_art_inner_bytes(const kvi_art_inner *n)
 {
-    return sizeof *n + (n->kind == 3 ? 256u : 0u) + (n->pairs * 2u + 2u) / 4 * 4 + (size_t)n->pairs * 8u + n->prefix_size + kvi_art_way_bytes(n);
+    return sizeof *n + (kvi_art_has_index(n) ? 256u : 0u) + (n->pairs * 2u + 2u) / 4 * 4 + (size_t)n->pairs * 8u + n->prefix_size + kvi_art_way_bytes(n);
 }
 KVI_ART_INLINE uint32_t kvi_art_leaf_granules(const uint8_t *leaf) { uint16_t g; memcpy(&g, leaf + 2, 2); return g; }
 
@@ -919,7 +927,7 @@ KVI_PRIVATE void kvi_art_unlock(kv_art *a, kvi_art_inner *node)
 
 KVI_ART_INLINE kvi_art_inner *kvi_art_inner_at(const kv_art *a, uint32_t ref) { return (kvi_art_inner *)(void *)kvi_art_at(a, ref); }
 KVI_ART_INLINE uint8_t *kvi_art_index(const kvi_art_inner *n) { return (uint8_t *)(uintptr_t)(n + 1); }
-KVI_ART_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (n->kind == 3 ? 256 : 0); }
+KVI_ART_INLINE uint8_t *kvi_art_keys(const kvi_art_inner *n) { return kvi_art_index(n) + (kvi_art_has_index(n) ? 256 : 0); }
 KVI_ART_INLINE uint32_t *kvi_art_refs(const kvi_art_inner *n) { return (uint32_t *)(void *)(kvi_art_keys(n) + (n->pairs * 2u + 2u) / 4 * 4); }
 KVI_ART_INLINE uint8_t *kvi_art_prefix(const kvi_art_inner *n) { return (uint8_t *)(kvi_art_refs(n) + 2u * n->pairs); }
 KVI_ART_INLINE uint8_t *kvi_art_way(const kvi_art_inner *n) { return kvi_art_prefix(n) + n->prefix_size; }
@@ -942,6 +950,10 @@ KVI_ART_INLINE uint32_t kvi_art_edge(const kvi_art_inner *n, uint8_t byte)
 {
     const uint8_t *keys;
     uint32_t       mask, edge;
+    if (KVI_SMALL) {
+        for (keys = kvi_art_keys(n), edge = n->count; edge && keys[edge - 1] > byte; edge--) {}
+        return edge - 1;
+    }
     if (KVI_LIKELY(n->kind <= 1)) {             /* the keys are where they are whatever the head says: no waiting for it */
         mask = kvi_art_at_most16((const uint8_t *)(n + 1), n->count, byte);
         return mask ? kvi_highest_bit32(mask) : KVI_ART_NO_EDGE;
@@ -966,7 +978,7 @@ KVI_PRIVATE void kvi_art_inner_index(kvi_art_inner *n)
     uint8_t       *index = kvi_art_index(n);
     uint32_t       edge;
     n->marks = (uint8_t)((n->marks & ~1) | (n->count > 1 && keys[1] == 0));
-    if (n->kind != 3) return;
+    if (!kvi_art_has_index(n)) return;
     edge = n->marks & 1u;
     for (uint32_t byte = 0; byte < 256; byte++) {
         while (edge + 1 < n->count && keys[edge + 1] <= byte) edge++;
@@ -1168,6 +1180,7 @@ KVI_ART_INLINE uint32_t kvi_art_sum(const uint8_t *p, uint32_t count) { return k
 #endif
 KVI_ART_INLINE uint32_t kvi_art_below(uint32_t count) { return count >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << count) - 1; }
 
+KVI_ART_INLINE bool kvi_art_has_columns(uint32_t flags) { return KVI_ART_HAS_COLUMNS && flags & KVI_ART_COLUMNS; }
 KVI_ART_INLINE uint32_t kvi_art_code_bytes(uint32_t code) { return code == KVI_ART_OUTSIDE ? 4 : code; }
 /* Bytes of the first `count` values, by their codes. */
 KVI_PRIVATE uint32_t kvi_art_codes_sum(const uint8_t *codes, uint32_t count)
@@ -1183,7 +1196,7 @@ KVI_ART_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
     l->flags = flags;
     l->tail_size = block[4];
     l->value_size = block[5];
-    if (flags & KVI_ART_COLUMNS) {
+    if (kvi_art_has_columns(flags)) {
         l->lcp = kvi_art_zeros;
         l->branch = block + KVI_ART_LEAF_HEAD;
         l->sizes = l->codes = l->branch + n * l->tail_size;
@@ -1204,7 +1217,7 @@ KVI_ART_INLINE void kvi_art_leaf_open(kvi_art_leaf *l, const uint8_t *block)
 /* Bytes of entry i's rest: its tail behind the branch byte; 0 where it lies in columns. Not for an empty first tail. */
 KVI_ART_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
 {
-    if (l->flags & KVI_ART_COLUMNS) return 0;
+    if (kvi_art_has_columns(l->flags)) return 0;
     if (l->flags & KVI_ART_TAIL_FIXED) return l->tail_size - 1 - l->lcp[i];
     if (l->flags & KVI_ART_WIDE) return kvi_load_le16(l->sizes + 2 * i);
     return l->sizes[i];
@@ -1212,7 +1225,7 @@ KVI_ART_INLINE uint32_t kvi_art_rest(const kvi_art_leaf *l, uint32_t i)
 KVI_ART_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* where it begins in tails */
 {
     uint32_t sum = 0;
-    if (l->flags & KVI_ART_COLUMNS) return 0;
+    if (kvi_art_has_columns(l->flags)) return 0;
     if (l->flags & KVI_ART_TAIL_FIXED) return i * (l->tail_size - 1) - kvi_art_sum(l->lcp, i);
     if (!(l->flags & KVI_ART_WIDE)) return kvi_art_sum(l->sizes, i);
     for (uint32_t k = 0; k < i; k++) sum += kvi_load_le16(l->sizes + 2 * k);
@@ -1221,7 +1234,7 @@ KVI_ART_INLINE uint32_t kvi_art_offset(const kvi_art_leaf *l, uint32_t i)   /* w
 KVI_ART_INLINE uint32_t kvi_art_tail_size(const kvi_art_leaf *l, uint32_t i)
 {
     if (i == 0 && (l->flags & KVI_ART_FIRST_EMPTY)) return 0;
-    if (l->flags & KVI_ART_COLUMNS) return l->tail_size;
+    if (kvi_art_has_columns(l->flags)) return l->tail_size;
     return l->lcp[i] + 1u + kvi_art_rest(l, i);
 }
 /* Entry i's value as it lies in the leaf: *code bytes, or a reference. */
@@ -1256,7 +1269,7 @@ KVI_ART_INLINE kv_slice kvi_art_value(const kv_art *a, const uint8_t *stored, ui
 KVI_PRIVATE uint32_t kvi_art_spell(const kvi_art_leaf *l, uint32_t i, uint32_t from, uint8_t *out)
 {
     uint32_t size = kvi_art_tail_size(l, i), end = size;
-    if (l->flags & KVI_ART_COLUMNS) {
+    if (kvi_art_has_columns(l->flags)) {
         for (uint32_t at = from; at < size; at++) out[at] = l->branch[at * l->count + i];
         return size;
     }
@@ -1309,6 +1322,34 @@ KVI_PRIVATE void kvi_art_columns_find(const kvi_art_leaf *l, const uint8_t *q, u
         if (spot->index < l->count) spot->after += equal[at] >> spot->index & 1;
     }
 }
+/* What kvi_art_leaf_find does, entry by entry. `same`: the bytes that q has in common with the entry
+   before, which is smaller. */
+KVI_PRIVATE void kvi_art_find_one_by_one(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
+{
+    const uint8_t *tail = l->tails;
+    uint32_t       same = 0, i, after = 0;
+    spot->found = !size && l->flags & KVI_ART_FIRST_EMPTY;
+    for (i = l->flags & KVI_ART_FIRST_EMPTY && size; i < l->count && !spot->found; i++) {
+        uint32_t rest = kvi_art_rest(l, i), at = same < KVI_ART_LCP_MAX ? same : KVI_ART_LCP_MAX, more;
+        if (l->lcp[i] < at) { after = l->lcp[i]; break; }
+        if (l->lcp[i] == at) {
+            after = at;
+            if (at >= size || l->branch[i] > q[at]) break;
+            if (l->branch[i] == q[at]) {
+                after = ++at;
+                more = (uint32_t)kvi_common_prefix(tail, q + at, rest < size - at ? rest : size - at);
+                after = at += more;
+                if (more == rest && at == size) { spot->found = true; break; }
+                if (more < rest && (at == size || tail[more] > q[at])) break;
+                same = at;
+            }
+        }
+        tail += rest;
+    }
+    spot->index = i;
+    spot->before = same;
+    spot->after = i < l->count ? after : 0;
+}
 /* Look for the tail of `size` bytes at q. Suppose it has `same` bytes in common with the entry looked
    at last (none yet: 0), which is smaller. Of the entries behind that one, those with lcp > same are
    smaller too, the first with lcp < same is greater, and those with lcp == same differ from q or go on
@@ -1317,7 +1358,8 @@ KVI_PRIVATE void kvi_art_columns_find(const kvi_art_leaf *l, const uint8_t *q, u
 KVI_ART_INLINE void kvi_art_leaf_find(const kvi_art_leaf *l, const uint8_t *q, uint32_t size, kvi_art_spot *spot)
 {
     uint32_t live = kvi_art_below(l->count), same = 0;
-    if (l->flags & KVI_ART_COLUMNS) { kvi_art_columns_find(l, q, size, spot); return; }
+    if (KVI_SMALL) { kvi_art_find_one_by_one(l, q, size, spot); return; }
+    if (kvi_art_has_columns(l->flags)) { kvi_art_columns_find(l, q, size, spot); return; }
     spot->found = false;
     if (l->flags & KVI_ART_FIRST_EMPTY) {
         if (!size) { spot->index = 0; spot->found = true; return; }
@@ -1404,7 +1446,7 @@ KVI_PRIVATE uint32_t kvi_art_items_of(const kvi_art_leaf *l, kvi_art_item *items
         t->code = l->flags & KVI_ART_VALUE_FIXED ? l->value_size : l->codes[i];
         t->value = value;
         t->gone = false;
-        if (l->flags & KVI_ART_COLUMNS) {
+        if (kvi_art_has_columns(l->flags)) {
             t->size = l->tail_size;
             t->rest = t->size > 1 ? l->branch + l->count + i : rest;
             t->stride = l->count;
@@ -1451,12 +1493,12 @@ KVI_PRIVATE void kvi_art_plan(kvi_art_run *r)
     if (tail_size == 0 || tail_size > 255) tails_fixed = false;
     if (tails_fixed) r->flags |= KVI_ART_TAIL_FIXED;
     else if (wide) r->flags |= KVI_ART_WIDE;
-    if (tails_fixed && tail_size <= KVI_ART_COLUMNS_MAX && r->count * (tail_size - 1) * 8 <= (r->count + rests) * 9) r->flags |= KVI_ART_COLUMNS;
+    if (KVI_ART_HAS_COLUMNS && tails_fixed && tail_size <= KVI_ART_COLUMNS_MAX && r->count * (tail_size - 1) * 8 <= (r->count + rests) * 9) r->flags |= KVI_ART_COLUMNS;
     if (values_fixed) r->flags |= KVI_ART_VALUE_FIXED;
     r->tail_size = tails_fixed ? tail_size : 0;
     r->value_size = values_fixed ? code : 0;
     r->bytes = KVI_ART_LEAF_HEAD + r->count * (size_t)!values_fixed + r->values;
-    if (r->flags & KVI_ART_COLUMNS) r->bytes += r->count * (size_t)tail_size;
+    if (kvi_art_has_columns(r->flags)) r->bytes += r->count * (size_t)tail_size;
     else r->bytes += r->count * (size_t)(2 + (tails_fixed ? 0 : wide ? 2 : 1)) + rests;
 }
 
@@ -1500,7 +1542,7 @@ KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
         uint32_t            relied = t->size < KVI_ART_SPELLED ? t->size : KVI_ART_SPELLED;
         common = kvi_art_common(common, t);
         if (i >= r->first && !t->gone) {
-            if (r->flags & KVI_ART_COLUMNS) {
+            if (kvi_art_has_columns(r->flags)) {
                 uint8_t *byte = block + KVI_ART_LEAF_HEAD + written;
                 for (uint32_t at = r->cut; at < t->size; at++, byte += r->count) *byte = at < t->base ? spelled[at] : kvi_art_item_byte(t, at);
             } else {
@@ -1592,7 +1634,7 @@ KVI_ART_INLINE uint8_t *kvi_art_column_with(uint8_t *out, const uint8_t *column,
 KVI_ART_INLINE void kvi_art_leaf_move(kvi_art_leaf *to, const kvi_art_leaf *l, const uint8_t *block, const uint8_t *old)
 {
     *to = *l;
-    if (!(l->flags & KVI_ART_COLUMNS)) to->lcp = block + (l->lcp - old);
+    if (!kvi_art_has_columns(l->flags)) to->lcp = block + (l->lcp - old);
     to->branch = block + (l->branch - old);
     to->sizes = block + (l->sizes - old);
     to->codes = block + (l->codes - old);
@@ -1625,7 +1667,7 @@ KVI_PRIVATE void kvi_art_leaf_append(uint8_t *block, const kvi_art_leaf *leaf, c
     uint32_t     n = leaf->count, flags = leaf->flags, value_bytes = kvi_art_code_bytes(e->code), values = (uint32_t)(leaf->tails - leaf->values), up;
     uint8_t     *column;
     l = *leaf;
-    up = (uint32_t)(l.values - (flags & KVI_ART_COLUMNS ? l.branch : l.lcp)) / n;           /* bytes of an entry's columns */
+    up = (uint32_t)(l.values - (kvi_art_has_columns(flags) ? l.branch : l.lcp)) / n;           /* bytes of an entry's columns */
     column = (uint8_t *)(uintptr_t)l.tails + up + value_bytes;
     if (rests) memmove(column, l.tails, rests);
     if (rest) memcpy(column + rests, e->tail + lcp + 1, rest);
@@ -1637,7 +1679,7 @@ KVI_PRIVATE void kvi_art_leaf_append(uint8_t *block, const kvi_art_leaf *leaf, c
         kvi_art_column_move(column, l.codes, n);
         column[n] = (uint8_t)e->code;
     }
-    if (flags & KVI_ART_COLUMNS) {
+    if (kvi_art_has_columns(flags)) {
         while (up-- > 0) {
             column = (uint8_t *)(uintptr_t)l.branch + up * (n + 1);
             kvi_art_column_move(column, l.branch + up * n, n);
@@ -1716,14 +1758,14 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
     const uint8_t *end;
     if (!e->size || (rest > 255 && !(flags & KVI_ART_WIDE)) || ((flags & KVI_ART_TAIL_FIXED) && e->size != l->tail_size)
         || ((flags & KVI_ART_VALUE_FIXED) && e->code != l->value_size) || (flags & KVI_ART_FIRST_EMPTY && n == 1)
-        || ((flags & KVI_ART_COLUMNS) && (spot->before >= KVI_ART_COLUMNS_LCP || spot->after >= KVI_ART_COLUMNS_LCP)))
+        || (kvi_art_has_columns(flags) && (spot->before >= KVI_ART_COLUMNS_LCP || spot->after >= KVI_ART_COLUMNS_LCP)))
         return kvi_art_leaf_with_other_form(a, l, spot, e);
     rests = kvi_art_offset(l, n);
     offset = i < n ? kvi_art_offset(l, i) : rests;
-    if (flags & KVI_ART_COLUMNS) rest = 0;
+    if (kvi_art_has_columns(flags)) rest = 0;
     else if (i < n) taken = kvi_art_clamp(spot->after) - l->lcp[i];     /* bytes that the entry behind now has in common with e */
     value_offset = flags & KVI_ART_VALUE_FIXED ? i * value_bytes : kvi_art_codes_sum(l->codes, i);
-    bytes = (size_t)(l->values - (flags & KVI_ART_COLUMNS ? l->branch : l->lcp));
+    bytes = (size_t)(l->values - (kvi_art_has_columns(flags) ? l->branch : l->lcp));
     bytes = KVI_ART_LEAF_HEAD + bytes + bytes / n + values + value_bytes + rests + rest - taken;
     ref = 0;
     room = kvi_art_leaf_room(a, bytes);
@@ -1746,7 +1788,7 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
     end = block + bytes;
     kvi_art_leaf_head(block, n + 1, flags, room, l->tail_size, l->value_size);
     to = block + KVI_ART_LEAF_HEAD;
-    if (flags & KVI_ART_COLUMNS) {
+    if (kvi_art_has_columns(flags)) {
         for (uint32_t at = 0; at < e->size; at++) {
             column = to;
             to = kvi_art_column_with(column, l->branch + at * n, n, i, end);
@@ -1776,7 +1818,7 @@ KVI_PRIVATE size_t kvi_art_without_bytes(const kvi_art_leaf *l, uint32_t i, uint
 {
     bool     empty = i == 0 && (l->flags & KVI_ART_FIRST_EMPTY);
     uint32_t n = l->count, rest = empty ? 0 : kvi_art_rest(l, i), code;
-    size_t   columns = (size_t)(l->values - (l->flags & KVI_ART_COLUMNS ? l->branch : l->lcp));
+    size_t   columns = (size_t)(l->values - (kvi_art_has_columns(l->flags) ? l->branch : l->lcp));
     *given = i + 1 < n && l->lcp[i + 1] > l->lcp[i] ? (uint32_t)(l->lcp[i + 1] - l->lcp[i]) : 0;
     if (*given && !(l->flags & (KVI_ART_WIDE | KVI_ART_TAIL_FIXED)) && kvi_art_rest(l, i + 1) + *given > 255) return 0;
     (void)kvi_art_leaf_value(l, i, &code);
@@ -1800,7 +1842,7 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
     uint32_t value_offset = (uint32_t)(kvi_art_leaf_value(&l, i, &code) - l.values), value_bytes = (uint32_t)(l.tails - l.values);
     uint8_t  branch = l.branch[i], branch_behind = i + 1 < n ? l.branch[i + 1] : 0, *to = block + KVI_ART_LEAF_HEAD, *column;
     kvi_art_leaf_head(block, n - 1, l.flags & ~(empty ? (uint32_t)KVI_ART_FIRST_EMPTY : 0u), room, l.tail_size, l.value_size);
-    if (l.flags & KVI_ART_COLUMNS)
+    if (kvi_art_has_columns(l.flags))
         for (uint32_t at = 1; at < l.tail_size; at++, l.branch += n) to = kvi_art_column_without(to, l.branch, n, i, 1);
     else {
         column = to;
@@ -1854,7 +1896,7 @@ KVI_ART_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key
         return (~same & ((UINT32_C(1) << size) - 1)) == 0;
     }
 #endif
-    return left >= size && kvi_equal(prefix, key, size);
+    return left >= size && (KVI_SMALL ? memcmp(prefix, key, size) == 0 : kvi_equal(prefix, key, size));
 }
 
 /* One step down: the reference that the edge for `key` holds, or 0. *depth counts the key's bytes
@@ -1902,7 +1944,7 @@ KVI_ART_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_sl
     const uint8_t *stored;
     uint32_t       code;
     kvi_art_leaf_open(&l, block);
-    if (l.flags & KVI_ART_COLUMNS) {
+    if (kvi_art_has_columns(l.flags)) {
         spot.index = kvi_art_columns_get(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth);
         if (spot.index == KVI_ART_LEAF_MAX) return false;
     } else {
@@ -2283,7 +2325,7 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path 
 
     /* all the memory */
 #if !KVI_SMALL
-    if (!(l->flags & KVI_ART_COLUMNS) || !kvi_art_halve_columns(a, l, index, &h))
+    if (!kvi_art_has_columns(l->flags) || !kvi_art_halve_columns(a, l, index, &h))
 #endif
         kvi_art_halve(a, l, index, &h);
     left = h.left;
@@ -2306,7 +2348,7 @@ KVI_PRIVATE kv_status kvi_art_split(kv_art *a, kv_slice key, const kvi_art_path 
         n = kvi_art_inner_at(a, middle);
         prefix = kvi_art_prefix(n);             /* the first entry's: it relies on no other */
         for (uint32_t at = common - prefix_size; at < common; at++)
-            *prefix++ = l->flags & KVI_ART_COLUMNS ? l->branch[at * l->count] : at ? l->tails[at - 1] : first_byte;
+            *prefix++ = kvi_art_has_columns(l->flags) ? l->branch[at * l->count] : at ? l->tails[at - 1] : first_byte;
         kvi_art_set_way(n, (const uint8_t *)key.data, p->depth + common - prefix_size, first_byte);
         kvi_art_insert_edge(n, 0, 0, left);
         kvi_art_insert_edge(n, 1, h.right_key, right);
@@ -2978,7 +3020,7 @@ KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *
         if (i || !(l->flags & KVI_ART_FIRST_EMPTY)) rest += kvi_art_rest(l, i);
         w->index = ++i;
         if (!(l->flags & KVI_ART_VALUE_FIXED)) code = l->codes[i];
-        if (l->flags & KVI_ART_COLUMNS) { kvi_art_walk_spell(w); continue; }
+        if (kvi_art_has_columns(l->flags)) { kvi_art_walk_spell(w); continue; }
         tail[l->lcp[i]] = l->branch[i];
         kvi_art_copy_over(tail + l->lcp[i] + 1, rest, kvi_art_rest(l, i));
         w->size = w->depth + l->lcp[i] + 1u + kvi_art_rest(l, i);
@@ -3340,7 +3382,7 @@ KVI_PRIVATE void kvi_art_check_leaf(kvi_art_audit *u, uint32_t ref, uint32_t dep
     if (!kvi_art_check_block(u, ref, KVI_ART_LEAF_POOL, granules) || u->wrong) return;
     kvi_art_leaf_open(&l, block);
     count = kvi_art_items_of(&l, items);
-    KVI_ART_MUST(u, !(l.flags & KVI_ART_COLUMNS) || (l.flags & KVI_ART_TAIL_FIXED && l.tail_size - 1 < KVI_ART_COLUMNS_MAX), "a leaf has a wrong number of columns");
+    KVI_ART_MUST(u, !kvi_art_has_columns(l.flags) || (l.flags & KVI_ART_TAIL_FIXED && l.tail_size - 1 < KVI_ART_COLUMNS_MAX), "a leaf has a wrong number of columns");
     KVI_ART_MUST(u, l.tails + kvi_art_offset(&l, count) <= block + granules * KVI_ART_GRANULE, "a leaf is larger than its block");
     u->stats.leaves++;
     u->stats.leaf_bytes += granules * (uint64_t)KVI_ART_GRANULE;
