@@ -1426,7 +1426,7 @@ KVI_PRIVATE void kvi_art_item_bytes(const kvi_art_item *t, uint32_t from, uint32
 {
     if (from >= to) return;
     if (from == t->base) { *out++ = t->head; from++; }
-    if (t->stride == 1) kvi_copy(out, t->rest + (from - t->base - 1), to - from);
+    if (t->stride == 1) kvi_move(out, t->rest + (from - t->base - 1), to - from);
     else while (from < to) *out++ = kvi_art_item_byte(t, from++);
 }
 
@@ -1523,7 +1523,9 @@ KVI_PRIVATE void kvi_art_leaf_head(uint8_t *block, uint32_t count, uint32_t flag
     block[5] = (uint8_t)value_size;
 }
 
-/* Write a planned run to `block`, of `room` bytes. */
+/* Write a planned run to `block`, of `room` bytes. That may be the block that all its items lie in, where
+   some are gone, it has no columns, and no wider ones than before: everything moves down, first the
+   values, then the tails, each before anything is written where it was. */
 KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
 {
     uint8_t      spelled[KVI_ART_SPELLED];                  /* the tail of the item before, as far as it is relied on */
@@ -1536,11 +1538,19 @@ KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
     codes = (uint8_t *)(uintptr_t)l.codes;
     values = codes + (r->flags & KVI_ART_VALUE_FIXED ? 0 : r->count);
     out = values + r->values;
+    for (uint32_t i = r->first; i < r->end; i++)
+        if (!r->items[i].gone) {
+            uint32_t size = kvi_art_code_bytes(r->items[i].code);
+            if (!(r->flags & KVI_ART_VALUE_FIXED)) *codes++ = (uint8_t)r->items[i].code;
+            kvi_move(values, r->items[i].value, size);
+            values += size;
+        }
     kvi_copy(spelled, r->lead, r->lead_size);
     for (uint32_t i = 0; i < r->end; i++) {
         const kvi_art_item *t = &r->items[i];
         uint32_t            relied = t->size < KVI_ART_SPELLED ? t->size : KVI_ART_SPELLED;
         common = kvi_art_common(common, t);
+        kvi_art_item_bytes(t, t->base, relied, spelled + t->base);
         if (i >= r->first && !t->gone) {
             if (kvi_art_has_columns(r->flags)) {
                 uint8_t *byte = block + KVI_ART_LEAF_HEAD + written;
@@ -1552,7 +1562,7 @@ KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
                 start += r->cut;
                 *branch = 0;
                 if (t->size > start) {
-                    *branch = start < t->base ? spelled[start] : kvi_art_item_byte(t, start);
+                    *branch = start < relied ? spelled[start] : kvi_art_item_byte(t, start);
                     rest = t->size - ++start;
                     if (start < t->base) kvi_copy(out, spelled + start, t->base - start);
                     kvi_art_item_bytes(t, start < t->base ? t->base : start, t->size, out + (start < t->base ? t->base - start : 0));
@@ -1561,13 +1571,9 @@ KVI_PRIVATE void kvi_art_emit(const kvi_art_run *r, size_t room, uint8_t *block)
                 if (r->flags & KVI_ART_WIDE) { kvi_store_le16(sizes, (uint16_t)rest); sizes += 2; }
                 else if (!(r->flags & KVI_ART_TAIL_FIXED)) *sizes++ = (uint8_t)rest;
             }
-            if (!(r->flags & KVI_ART_VALUE_FIXED)) *codes++ = (uint8_t)t->code;
-            kvi_copy(values, t->value, kvi_art_code_bytes(t->code));
-            values += kvi_art_code_bytes(t->code);
             written++;
             common = UINT32_MAX;
         }
-        kvi_art_item_bytes(t, t->base, relied, spelled + t->base);
     }
 }
 /* Write a run to a new leaf. 0: no memory. */
@@ -1899,78 +1905,8 @@ KVI_ART_INLINE bool kvi_art_prefix_is(const kvi_art_inner *n, const uint8_t *key
     return left >= size && (KVI_SMALL ? memcmp(prefix, key, size) == 0 : kvi_equal(prefix, key, size));
 }
 
-/* One step down: the reference that the edge for `key` holds, or 0. *depth counts the key's bytes
-   that are spelled above. */
-KVI_ART_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *key, uint32_t size, uint32_t *depth)
-{
-    const kvi_art_inner *n = kvi_art_inner_at(a, ref);
-    uint32_t             at = *depth, edge, child;
-    if (!kvi_art_prefix_is(n, key + at, size - at)) return 0;
-    at += n->prefix_size;
-    *depth = at;
-    if (KVI_UNLIKELY(at == size)) {
-        if (!n->count || kvi_art_keys(n)[0]) return 0;
-        child = kvi_load_u32(kvi_art_refs(n));
-        return child & 1 ? child : 0;
-    }
-    edge = kvi_art_edge(n, key[at]);
-    if (edge == KVI_ART_NO_EDGE) return 0;
-    child = kvi_load_u32(kvi_art_refs(n) + edge);
-    if (child & 1) return child;
-    if (kvi_art_keys(n)[edge] != key[at]) return 0;
-    *depth = at + 1;
-    return child;
-}
-/* All of a leaf is wanted soon: ask for its lines at once. */
-KVI_ART_INLINE void kvi_art_fetch(const uint8_t *block)
-{
-    for (uint32_t line = 0; line < 8; line++) kvi_prefetch(block + line * 64);
-}
-/* The leaf where `key` is or would be, or NULL. */
-KVI_ART_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32_t *depth)
-{
-    uint32_t       ref = kvi_art_hop(a, (const uint8_t *)key.data, (uint32_t)key.size, depth);
-    const uint8_t *block;
-    while (ref && !(ref & 1)) ref = kvi_art_step(a, ref, (const uint8_t *)key.data, (uint32_t)key.size, depth);
-    if (!ref) return NULL;
-    block = kvi_art_at(a, ref);
-    kvi_art_fetch(block);
-    return block;
-}
-KVI_ART_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_slice key, uint32_t depth, kv_slice *value)
-{
-    kvi_art_leaf   l;
-    kvi_art_spot   spot;
-    const uint8_t *stored;
-    uint32_t       code;
-    kvi_art_leaf_open(&l, block);
-    if (kvi_art_has_columns(l.flags)) {
-        spot.index = kvi_art_columns_get(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth);
-        if (spot.index == KVI_ART_LEAF_MAX) return false;
-    } else {
-        kvi_art_leaf_find(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth, &spot);
-        if (!spot.found) return false;
-    }
-    stored = kvi_art_leaf_value(&l, spot.index, &code);
-    *value = kvi_art_value(a, stored, code);
-    return true;
-}
-KVI_ART_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
-{
-    uint32_t       depth;
-    const uint8_t *block;
-    if (!key.data) key.data = "";
-    block = kvi_art_leaf_for(a, key, &depth);
-    return block && kvi_art_in_leaf(a, block, key, depth, value);
-}
-
-/* ------------------------------------------------------------------------------------------------
-   >>write   putting an entry in
-
-   A writer notes where it went: the slot it came to (an edge of `parent`, or the root), and the slot
-   above, where the parent itself hangs. Then it locks what it will change, and looks whether the slots
-   still hold what it saw; if not, it starts over. All memory is there before anything is changed.   */
-
+/* All the way down for a writer, who notes where he went: to the leaf where `key` is or would be, or to
+   where its way ends. */
 KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p, bool hop)
 {
     const uint8_t *bytes = (const uint8_t *)key.data;
@@ -2015,6 +1951,85 @@ KVI_PRIVATE void kvi_art_follow(kv_art *a, kv_slice key, kvi_art_path *p, bool h
     p->edge = edge;
     p->depth = depth;
 }
+
+/* One step down for a reader: the reference that the edge for `key` holds, or 0. *depth counts the key's bytes
+   that are spelled above. */
+KVI_ART_INLINE uint32_t kvi_art_step(const kv_art *a, uint32_t ref, const uint8_t *key, uint32_t size, uint32_t *depth)
+{
+    const kvi_art_inner *n = kvi_art_inner_at(a, ref);
+    uint32_t             at = *depth, edge, child;
+    if (!kvi_art_prefix_is(n, key + at, size - at)) return 0;
+    at += n->prefix_size;
+    *depth = at;
+    if (KVI_UNLIKELY(at == size)) {
+        if (!n->count || kvi_art_keys(n)[0]) return 0;
+        child = kvi_load_u32(kvi_art_refs(n));
+        return child & 1 ? child : 0;
+    }
+    edge = kvi_art_edge(n, key[at]);
+    if (edge == KVI_ART_NO_EDGE) return 0;
+    child = kvi_load_u32(kvi_art_refs(n) + edge);
+    if (child & 1) return child;
+    if (kvi_art_keys(n)[edge] != key[at]) return 0;
+    *depth = at + 1;
+    return child;
+}
+/* All of a leaf is wanted soon: ask for its lines at once. */
+KVI_ART_INLINE void kvi_art_fetch(const uint8_t *block)
+{
+    for (uint32_t line = 0; line < 8; line++) kvi_prefetch(block + line * 64);
+}
+/* The leaf where `key` is or would be, or NULL. */
+KVI_ART_INLINE const uint8_t *kvi_art_leaf_for(const kv_art *a, kv_slice key, uint32_t *depth)
+{
+    uint32_t       ref;
+    const uint8_t *block;
+    if (KVI_SMALL) {
+        kvi_art_path p;
+        kvi_art_follow((kv_art *)(uintptr_t)a, key, &p, false);
+        *depth = p.depth;
+        return p.ref ? kvi_art_at(a, p.ref) : NULL;
+    }
+    ref = kvi_art_hop(a, (const uint8_t *)key.data, (uint32_t)key.size, depth);
+    while (ref && !(ref & 1)) ref = kvi_art_step(a, ref, (const uint8_t *)key.data, (uint32_t)key.size, depth);
+    if (!ref) return NULL;
+    block = kvi_art_at(a, ref);
+    kvi_art_fetch(block);
+    return block;
+}
+KVI_ART_INLINE bool kvi_art_in_leaf(const kv_art *a, const uint8_t *block, kv_slice key, uint32_t depth, kv_slice *value)
+{
+    kvi_art_leaf   l;
+    kvi_art_spot   spot;
+    const uint8_t *stored;
+    uint32_t       code;
+    kvi_art_leaf_open(&l, block);
+    if (kvi_art_has_columns(l.flags)) {
+        spot.index = kvi_art_columns_get(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth);
+        if (spot.index == KVI_ART_LEAF_MAX) return false;
+    } else {
+        kvi_art_leaf_find(&l, (const uint8_t *)key.data + depth, (uint32_t)key.size - depth, &spot);
+        if (!spot.found) return false;
+    }
+    stored = kvi_art_leaf_value(&l, spot.index, &code);
+    *value = kvi_art_value(a, stored, code);
+    return true;
+}
+KVI_ART_INLINE bool kvi_art_find(const kv_art *a, kv_slice key, kv_slice *value)
+{
+    uint32_t       depth;
+    const uint8_t *block;
+    if (!key.data) key.data = "";
+    block = kvi_art_leaf_for(a, key, &depth);
+    return block && kvi_art_in_leaf(a, block, key, depth, value);
+}
+
+/* ------------------------------------------------------------------------------------------------
+   >>write   putting an entry in
+
+   A writer notes where it went: the slot it came to (an edge of `parent`, or the root), and the slot
+   above, where the parent itself hangs. Then it locks what it will change, and looks whether the slots
+   still hold what it saw; if not, it starts over. All memory is there before anything is changed.   */
 
 /* Lock what is about to change: the slot (its parent), and where `shape` is set also the slot above,
    because the parent itself will be replaced. False: somebody else was faster. */
@@ -2212,7 +2227,7 @@ KVI_PRIVATE kv_status kvi_art_put_in_leaf(kv_art *a, kv_slice key, const kvi_art
     e.value = v->bytes;
     e.code = v->code;
     if (!kvi_art_hold(a, p, false)) return KVI_ART_RETRY;
-    ref = kvi_art_leaf_with(a, old, l, spot, &e, spare);
+    ref = KVI_SMALL ? kvi_art_leaf_with_other_form(a, l, spot, &e) : kvi_art_leaf_with(a, old, l, spot, &e, spare);
     if (ref && ref != old) kvi_store_u32(p->slot, ref);
     kvi_art_let_go(a, p, false);
     if (!ref) return KV_ERR_NO_MEMORY;
@@ -2526,7 +2541,17 @@ KVI_PRIVATE void kvi_art_let_go_cut(kv_art *a, const kvi_art_path *p)
 KVI_PRIVATE kv_status kvi_art_rewrite_leaf(kv_art *a, const kvi_art_path *p, kvi_art_item *items, uint32_t count)
 {
     kvi_art_run r = kvi_art_run_of(items, 0, count, 0);
-    uint32_t    ref = kvi_art_new_leaf(a, &r);
+    uint8_t    *block = kvi_art_at(a, p->ref);
+    uint32_t    ref, granules = kvi_art_leaf_granules(block);
+    if (KVI_SMALL && !kvi_art_shared(a)) {
+        kvi_art_plan(&r);
+        if (!(r.flags & ~(uint32_t)block[1] & KVI_ART_WIDE)) {
+            kvi_art_emit(&r, r.bytes, block);
+            kvi_art_shrink(a, p->ref & ~UINT32_C(1), granules, kvi_art_granules(r.bytes));
+            return KV_OK;
+        }
+    }
+    ref = kvi_art_new_leaf(a, &r);
     if (!ref) return KV_ERR_NO_MEMORY;
     kvi_store_u32(p->slot, ref);
     kvi_art_retire(a, p->ref, KVI_ART_WAS_LEAF);
@@ -2538,7 +2563,7 @@ KVI_PRIVATE kv_status kvi_art_take_out(kv_art *a, const kvi_art_path *p, const k
 {
     uint8_t *block = kvi_art_at(a, p->ref);
     uint32_t given, granules = kvi_art_leaf_granules(block), ref;
-    size_t   bytes = kvi_art_without_bytes(l, i, &given), room;
+    size_t   bytes = KVI_SMALL ? 0 : kvi_art_without_bytes(l, i, &given), room;
     if (!bytes) {
         kvi_art_item items[KVI_ART_ITEMS];
         uint32_t     count = kvi_art_items_of(l, items);
@@ -2944,6 +2969,13 @@ KVI_ART_INLINE kv_slice kvi_art_walk_value(const kvi_art_walk *w)
     const uint8_t *stored = kvi_art_leaf_value(&w->leaf, w->index, &code);
     return kvi_art_value(w->art, stored, code);
 }
+/* One entry on (up) or back within the leaf; it is spelled as far as it differs. */
+KVI_PRIVATE void kvi_art_walk_step(kvi_art_walk *w, bool up)
+{
+    uint32_t from = w->leaf.lcp[up ? w->index + 1 : w->index];
+    w->index += up ? 1u : ~UINT32_C(0);
+    w->size = w->depth + kvi_art_spell(&w->leaf, w->index, from, w->key + w->depth);
+}
 /* Where `bound` is in the leaf: how many of its entries are < bound. */
 KVI_PRIVATE uint32_t kvi_art_walk_below(const kvi_art_walk *w, kv_slice bound)
 {
@@ -3026,18 +3058,16 @@ KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *
         w->size = w->depth + l->lcp[i] + 1u + kvi_art_rest(l, i);
     }
 }
-/* Visit entries w->index down to `end`. */
-KVI_PRIVATE bool kvi_art_visit_down(kvi_art_walk *w, uint32_t end, kvi_art_visit *v)
+/* The same one by one: to end - 1, or down to `end`. */
+KVI_PRIVATE bool kvi_art_visit_each(kvi_art_walk *w, uint32_t end, bool up, kvi_art_visit *v)
 {
     const size_t version = w->art->version;
     kvi_art_walk_spell(w);
     for (;;) {
-        if (!v->fn(v->user, kv_bytes(w->key, w->size), kvi_art_walk_value(w))) { v->stopped = true; return false; }
-        if (--v->left == 0) { v->stopped = true; return false; }
+        if (!v->fn(v->user, kv_bytes(w->key, w->size), kvi_art_walk_value(w)) || --v->left == 0) { v->stopped = true; return false; }
         if (KVI_UNLIKELY(w->art->version != version)) return false;
-        if (w->index == end) return true;
-        w->index--;
-        w->size = w->depth + kvi_art_spell(&w->leaf, w->index, w->leaf.lcp[w->index + 1], w->key + w->depth);
+        if (w->index + up == end) return true;
+        kvi_art_walk_step(w, up);
     }
 }
 /* While a leaf is visited, fetch the next. */
@@ -3062,7 +3092,7 @@ KVI_PRIVATE kv_status kvi_art_scan_pinned(kv_art *a, const kvi_bounds *b, bool u
         if (!up && b->lower.size) end = kvi_art_walk_below(&w, b->lower);
         if (up ? w.index >= end : w.index < end) break;
         kvi_art_fetch_beside(&w, up);
-        whole = up ? kvi_art_visit_up(&w, end, v) : kvi_art_visit_down(&w, end, v);
+        whole = up && !KVI_SMALL ? kvi_art_visit_up(&w, end, v) : kvi_art_visit_each(&w, end, up, v);
         if (v->stopped || (whole && (up ? end < w.leaf.count : end > 0))) break;
         if (whole && kvi_art_shared(a) && ++leaves % KVI_ART_REPIN == 0) {
             kvi_art_leave(a, *pin);
@@ -3282,9 +3312,7 @@ KVI_PRIVATE bool kvi_art_cursor_step(kvi_art_cursor *c, bool up)
     kv_status     s;
     bool          same = c->version == a->version, shown;
     if (same && (up ? w->index + 1 < w->leaf.count : w->index > 0)) {
-        uint32_t from = w->leaf.lcp[up ? w->index + 1 : w->index];
-        w->index += up ? 1u : ~UINT32_C(0);
-        w->size = w->depth + kvi_art_spell(&w->leaf, w->index, from, w->key + w->depth);
+        kvi_art_walk_step(w, up);
         return kvi_art_cursor_show(c);
     }
     pin = kvi_art_enter(a);
