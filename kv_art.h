@@ -1185,7 +1185,10 @@ KVI_ART_INLINE uint32_t kvi_art_code_bytes(uint32_t code) { return code == KVI_A
 /* Bytes of the first `count` values, by their codes. */
 KVI_PRIVATE uint32_t kvi_art_codes_sum(const uint8_t *codes, uint32_t count)
 {
-    uint32_t sum = kvi_art_sum(codes, count), outside = kvi_art_eq(codes, count, KVI_ART_OUTSIDE) & kvi_art_below(count);
+    uint32_t sum = 0, outside;
+    if (KVI_SMALL) { while (count) sum += kvi_art_code_bytes(codes[--count]); return sum; }
+    sum = kvi_art_sum(codes, count);
+    outside = kvi_art_eq(codes, count, KVI_ART_OUTSIDE) & kvi_art_below(count);
     for (; outside; outside &= outside - 1) sum -= KVI_ART_OUTSIDE - 4;
     return sum;
 }
@@ -3123,6 +3126,42 @@ KVI_PRIVATE kv_status kvi_art_scan(kv_art *a, const kv_range *range, kv_visit_fn
     return s;
 }
 
+#if KVI_SMALL       /* by scan */
+KVI_PRIVATE bool kvi_art_visit_count(void *user, kv_slice key, kv_slice value)
+{
+    (void)key; (void)value;
+    ++*(uint64_t *)user;
+    return true;
+}
+KVI_PRIVATE kv_status kvi_art_count_range(kv_art *a, const kv_range *range, uint64_t *count)
+{
+    uint64_t  found = 0;
+    kv_status s = kvi_art_scan(a, range, kvi_art_visit_count, &found);
+    if (s == KV_OK) *count = found;
+    return s;
+}
+typedef struct kvi_art_deleter { kv_art *art; uint64_t *deleted; kv_status status; } kvi_art_deleter;
+KVI_PRIVATE bool kvi_art_visit_delete(void *user, kv_slice key, kv_slice value)
+{
+    kvi_art_deleter *d = (kvi_art_deleter *)user;
+    kv_status        s = kvi_art_delete(d->art, key);
+    (void)value;
+    if (s == KV_OK) ++*d->deleted;
+    if (s < 0) d->status = s;
+    return s >= 0;
+}
+KVI_PRIVATE kv_status kvi_art_delete_range(kv_art *a, const kv_range *range, uint64_t *deleted)
+{
+    kvi_art_deleter d;
+    kv_status       s;
+    d.art = a;
+    d.deleted = deleted;
+    d.status = KV_OK;
+    *deleted = 0;
+    s = kvi_art_scan(a, range, kvi_art_visit_delete, &d);
+    return s < 0 ? s : d.status;
+}
+#else
 KVI_PRIVATE kv_status kvi_art_count_range(kv_art *a, const kv_range *range, uint64_t *count)
 {
     kvi_art_bounds bounds;
@@ -3239,6 +3278,8 @@ KVI_PRIVATE kv_status kvi_art_delete_range(kv_art *a, const kv_range *range, uin
     kvi_art_bounds_close(a, &bounds);
     return s < 0 ? s : KV_OK;
 }
+
+#endif /* !KVI_SMALL */
 
 /* ------------------------------------------------------------------------------------------------
    >>cursor   a walk that waits between calls
@@ -3367,7 +3408,7 @@ KVI_PRIVATE kv_status kvi_art_cursor_open(kv_store *s, kv_iter **iter)
 
 typedef struct kvi_art_audit { const kv_art *art; const kvi_art_walk *walk; size_t nodes, hops; kv_art_stats_t stats; const char *wrong; size_t used[KVI_ART_POOLS]; } kvi_art_audit;
 
-#define KVI_ART_MUST(audit, condition, text) do { if (!(condition) && !(audit)->wrong) (audit)->wrong = (text); } while (0)
+#define KVI_ART_MUST(audit, condition, text) do { if (!(condition) && !(audit)->wrong) (audit)->wrong = KVI_SMALL ? "the map is damaged" : (text); } while (0)
 
 /* Is ref a block of `granules` inside a chunk of the pool, and not marked as free? */
 KVI_PRIVATE bool kvi_art_check_block(kvi_art_audit *u, uint32_t ref, uint32_t pool, uint32_t granules)
@@ -3583,12 +3624,6 @@ KVI_PRIVATE kv_status kvi_art_fail(kv_art *a, kv_status s)
 {
     return s < 0 ? kvi_error_set(&a->error, s, s == KV_ERR_TOO_LARGE ? "a key of more than 65535 bytes, or a value of 1 GiB or more" : NULL) : s;
 }
-KVI_PRIVATE kv_status kvi_art_check_entry(kv_art *a, kv_slice key, kv_slice value)
-{
-    kv_status s = kv_check_key(key);
-    if (s == KV_OK) s = kv_check_value(value);
-    return s == KV_OK ? s : kvi_art_fail(a, s);
-}
 KVI_ART_INLINE bool kvi_art_bad_key(kv_slice key) { return key.size > KV_KEY_SIZE_MAX || (!key.data && key.size); }
 
 KVI_ART_DEFINE kv_status kv_art_get(kv_art *a, kv_slice key, kv_slice *value)
@@ -3613,16 +3648,16 @@ KVI_ART_DEFINE kv_status kv_art_view(kv_art *a, kv_slice key, kv_visit_fn fn, vo
 }
 KVI_ART_DEFINE kv_status kv_art_exists(kv_art *a, kv_slice key) { return kv_art_view(a, key, kvi_visit_nothing, NULL); }
 
-KVI_ART_DEFINE kv_status kv_art_set(kv_art *a, kv_slice key, kv_slice value)
+KVI_PRIVATE kv_status kvi_art_put_checked(kv_art *a, kv_slice key, kv_slice value, bool only_new)
 {
-    kv_status s = a ? kvi_art_check_entry(a, key, value) : KV_ERR_INVALID;
-    return s == KV_OK ? kvi_art_fail(a, kvi_art_put(a, key, value, false)) : s;
+    kv_status s;
+    if (!a) return KV_ERR_INVALID;
+    s = kv_check_key(key);
+    if (s == KV_OK) s = kv_check_value(value);
+    return kvi_art_fail(a, s == KV_OK ? kvi_art_put(a, key, value, only_new) : s);
 }
-KVI_ART_DEFINE kv_status kv_art_insert(kv_art *a, kv_slice key, kv_slice value)
-{
-    kv_status s = a ? kvi_art_check_entry(a, key, value) : KV_ERR_INVALID;
-    return s == KV_OK ? kvi_art_fail(a, kvi_art_put(a, key, value, true)) : s;
-}
+KVI_ART_DEFINE kv_status kv_art_set(kv_art *a, kv_slice key, kv_slice value) { return kvi_art_put_checked(a, key, value, false); }
+KVI_ART_DEFINE kv_status kv_art_insert(kv_art *a, kv_slice key, kv_slice value) { return kvi_art_put_checked(a, key, value, true); }
 KVI_ART_DEFINE kv_status kv_art_set_u64(kv_art *a, kv_slice key, uint64_t v)
 {
     uint8_t bytes[8];
@@ -3688,7 +3723,12 @@ KVI_ART_DEFINE kv_status kv_art_batch_get(kv_art *a, const kv_slice *keys, size_
 {
     kv_status worst = KV_OK;
     if (!a || (count && (!keys || !values))) return KV_ERR_INVALID;
-    for (size_t done = 0; done < count; done += KVI_ART_BATCH) {
+    for (size_t i = 0; KVI_SMALL && i < count; i++) {
+        kv_status s = kv_get(&a->store, keys[i], &values[i]);
+        if (statuses) statuses[i] = s;
+        if (s < 0 && worst == KV_OK) worst = s;
+    }
+    for (size_t done = 0; !KVI_SMALL && done < count; done += KVI_ART_BATCH) {
         kv_status    own[KVI_ART_BATCH], s;
         uint32_t     some = count - done < KVI_ART_BATCH ? (uint32_t)(count - done) : KVI_ART_BATCH;
         kvi_art_pin *pin = kvi_art_enter(a);
@@ -3790,6 +3830,25 @@ KVI_PRIVATE uint32_t kvi_art_leaf_prefix(const kvi_art_leaf *l, const uint8_t *q
     }
     return KVI_ART_LEAF_MAX;
 }
+#if KVI_SMALL
+/* Look for the key; if it is missing, what comes before it shares with it all that a prefix of it can
+   have: look for so much of it, and so on. */
+KVI_PRIVATE kv_status kvi_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry)
+{
+    kvi_art_walk w;
+    kv_status    s = KV_OK;
+    kvi_art_walk_init(&w, a);
+    entry->key = key;
+    while (s == KV_OK && !kvi_art_find(a, entry->key, &entry->value)) {
+        s = kvi_art_walk_seek(&w, entry->key, false);
+        if (s != KV_OK) break;
+        kvi_art_walk_spell(&w);
+        entry->key.size = kvi_common_prefix(w.key, key.data, w.size < entry->key.size ? w.size : entry->key.size);
+    }
+    kvi_art_walk_done(&w);
+    return s == KV_END ? KV_NOT_FOUND : s;
+}
+#else
 KVI_PRIVATE kv_status kvi_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry)
 {
     const uint8_t *bytes = (const uint8_t *)key.data;
@@ -3817,6 +3876,7 @@ KVI_PRIVATE kv_status kvi_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *e
     entry->value = kvi_art_value(a, best, best_code);
     return KV_OK;
 }
+#endif
 KVI_ART_DEFINE kv_status kv_art_longest_prefix(kv_art *a, kv_slice key, kv_pair *entry)
 {
     kvi_art_pin *pin;
@@ -3934,8 +3994,12 @@ KVI_PRIVATE const char *kvi_art_op_last_error(const kv_store *s) { return kvi_er
 KVI_ART_DEFINE kv_status kv_art_open(const kv_art_options *o, kv_art **a)
 {
     static const kv_store_ops ops = {
-        kvi_art_op_get, kvi_art_op_set, kvi_art_op_remove, NULL, kvi_art_op_view, kvi_art_op_batch_get, NULL, NULL,
-        kvi_art_op_scan, kvi_art_op_count, kvi_art_cursor_open, NULL, kvi_art_op_close, kvi_art_op_stats, kvi_art_op_last_error
+#if KVI_SMALL   /* what is NULL kv.h does by what is not */
+        NULL, kvi_art_op_set, kvi_art_op_remove, NULL, kvi_art_op_view, NULL, NULL, NULL, kvi_art_op_scan, NULL,
+#else
+        kvi_art_op_get, kvi_art_op_set, kvi_art_op_remove, NULL, kvi_art_op_view, kvi_art_op_batch_get, NULL, NULL, kvi_art_op_scan, kvi_art_op_count,
+#endif
+        kvi_art_cursor_open, NULL, kvi_art_op_close, kvi_art_op_stats, kvi_art_op_last_error
     };
     kv_allocator allocator = kvi_allocator_or_default(o ? &o->allocator : NULL);
     kv_art      *map;

@@ -335,6 +335,7 @@ KVI_INLINE size_t kvi_common_prefix(const void *a, const void *b, size_t size)
 {
     const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
     size_t         i = 0;
+    if (KVI_SMALL) { while (i < size && x[i] == y[i]) i++; return i; }
 #if KVI_X86 >= 3
     for (; i < size; i += 32) {
         __mmask32 valid = size - i < 32 ? ((__mmask32)1 << (size - i)) - 1 : 0xFFFFFFFFu;
