@@ -1711,7 +1711,7 @@ KVI_PRIVATE void kvi_art_leaf_append(uint8_t *block, const kvi_art_leaf *leaf, c
     }
     block[0] = (uint8_t)(n + 1);
 }
-KVI_PRIVATE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
+KVI_NOINLINE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf *l, const kvi_art_spot *spot, const kvi_art_entry *e)
 {
     kvi_art_item items[KVI_ART_ITEMS];
     kvi_art_run  r = kvi_art_run_of(items, 0, l->count + 1, 0);
@@ -2186,7 +2186,7 @@ KVI_PRIVATE kv_status kvi_art_put_beside(kv_art *a, kv_slice key, const kvi_art_
 }
 
 /* Another value for entry i. */
-KVI_PRIVATE kv_status kvi_art_put_value(kv_art *a, const kvi_art_stored *v, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t i, size_t *old_size)
+KVI_NOINLINE kv_status kvi_art_put_value(kv_art *a, const kvi_art_stored *v, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t i, size_t *old_size)
 {
     uint32_t       code, old_record = 0, ref;
     const uint8_t *stored = kvi_art_leaf_value(l, i, &code);

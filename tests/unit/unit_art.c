@@ -376,7 +376,7 @@ TEST(art_values, may_become_keys)
     CHECK_EQ(kv_art_count(map), 2001);
     sound(map);
     for (uint32_t n = 0; n < 2000; n++) {
-        int size = snprintf(text, sizeof text, "key %u", n);
+        int size = snprintf(text, sizeof text, "key %u", (unsigned)n);
         CHECK_OK(kv_art_set(map, kv_bytes("key", 3), kv_bytes(text, (size_t)size)));
         CHECK_OK(kv_art_get(map, kv_bytes("key", 3), &v));
         CHECK_OK(kv_art_delete(map, v));
