@@ -3038,27 +3038,29 @@ typedef struct kvi_art_visit { kv_visit_fn fn; void *user; size_t left; bool sto
 /* Visit entries w->index..end-1. False: the map was changed meanwhile, or fn had enough. */
 KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *v)
 {
-    const kvi_art_leaf *l = &w->leaf;
-    const size_t        version = w->art->version;
-    uint8_t            *tail = w->key + w->depth;
-    const uint8_t      *rest, *value;
-    uint32_t            i = w->index, code;
+    const kvi_art_leaf l = w->leaf;             /* a copy, which the bytes that are written below cannot change */
+    const size_t       version = w->art->version;
+    uint8_t           *tail = w->key + w->depth;
+    const uint8_t     *rest, *value;
+    uint32_t           i = w->index, code, rest_size = i == 0 && l.flags & KVI_ART_FIRST_EMPTY ? 0 : kvi_art_rest(&l, i), lcp;
     kvi_art_walk_spell(w);
-    rest = l->tails + kvi_art_offset(l, i);
-    value = kvi_art_leaf_value(l, i, &code);
+    rest = l.tails + kvi_art_offset(&l, i);
+    value = kvi_art_leaf_value(&l, i, &code);
     for (;;) {
         if (!v->fn(v->user, kv_bytes(w->key, w->size), kvi_art_value(w->art, value, code))) { v->stopped = true; return false; }
         if (--v->left == 0) { v->stopped = true; return false; }
         if (KVI_UNLIKELY(w->art->version != version)) return false;
         if (i + 1 == end) return true;
         value += kvi_art_code_bytes(code);
-        if (i || !(l->flags & KVI_ART_FIRST_EMPTY)) rest += kvi_art_rest(l, i);
+        rest += rest_size;
         w->index = ++i;
-        if (!(l->flags & KVI_ART_VALUE_FIXED)) code = l->codes[i];
-        if (kvi_art_has_columns(l->flags)) { kvi_art_walk_spell(w); continue; }
-        tail[l->lcp[i]] = l->branch[i];
-        kvi_art_copy_over(tail + l->lcp[i] + 1, rest, kvi_art_rest(l, i));
-        w->size = w->depth + l->lcp[i] + 1u + kvi_art_rest(l, i);
+        if (!(l.flags & KVI_ART_VALUE_FIXED)) code = l.codes[i];
+        if (kvi_art_has_columns(l.flags)) { w->size = w->depth + kvi_art_spell(&l, i, 0, tail); continue; }
+        rest_size = kvi_art_rest(&l, i);
+        lcp = l.lcp[i];
+        tail[lcp] = l.branch[i];
+        kvi_art_copy_over(tail + lcp + 1, rest, rest_size);
+        w->size = w->depth + lcp + 1u + rest_size;
     }
 }
 /* The same one by one: to end - 1, or down to `end`. */
