@@ -1722,6 +1722,32 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with_other_form(kv_art *a, const kvi_art_leaf
     if (i < l->count) items[i + 1].lcp = spot->after;
     return kvi_art_new_leaf(a, &r);
 }
+/* The columns of l with a tail as entry i. What lies between two of its bytes is one piece: the end of a
+   column and the beginning of the next. */
+KVI_ART_INLINE uint8_t *kvi_art_columns_with(uint8_t *to, const kvi_art_leaf *l, uint32_t i, const uint8_t *tail, const uint8_t *end)
+{
+    const uint8_t *from = l->branch;
+    uint32_t       n = l->count;
+    (void)end;
+    memcpy(to, from, i);
+    to += i;
+    from += i;
+    for (uint32_t at = 0; at < l->tail_size; at++) {
+        uint32_t piece = at + 1 < l->tail_size ? n : n - i;
+        *to++ = tail[at];
+#if !KVI_TSAN && KVI_X86 >= 1
+        if (KVI_LIKELY(end - to >= (ptrdiff_t)KVI_ART_LEAF_MAX)) {
+            __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from), b = _mm_loadu_si128((const __m128i *)(const void *)(from + 16));
+            _mm_storeu_si128((__m128i *)(void *)to, a);
+            _mm_storeu_si128((__m128i *)(void *)(to + 16), b);
+        } else
+#endif
+        memcpy(to, from, piece);
+        to += piece;
+        from += piece;
+    }
+    return to;
+}
 /* Lengths in common, branching bytes and sizes of l with e, whose lcp and rest are given, as entry i; the
    entry behind it now takes `taken` bytes from it. Returns the end. */
 KVI_ART_INLINE uint8_t *kvi_art_coded_with(uint8_t *to, const kvi_art_leaf *l, uint32_t i, const kvi_art_entry *e, uint32_t lcp, uint32_t rest, uint32_t taken, const uint8_t *end)
@@ -1797,13 +1823,8 @@ KVI_NOINLINE uint32_t kvi_art_leaf_with(kv_art *a, uint32_t from, const kvi_art_
     end = block + bytes;
     kvi_art_leaf_head(block, n + 1, flags, room, l->tail_size, l->value_size);
     to = block + KVI_ART_LEAF_HEAD;
-    if (kvi_art_has_columns(flags)) {
-        for (uint32_t at = 0; at < e->size; at++) {
-            column = to;
-            to = kvi_art_column_with(column, l->branch + at * n, n, i, end);
-            column[i] = e->tail[at];
-        }
-    } else to = kvi_art_coded_with(to, l, i, e, lcp, rest, taken, end);
+    if (kvi_art_has_columns(flags)) to = kvi_art_columns_with(to, l, i, e->tail, end);
+    else to = kvi_art_coded_with(to, l, i, e, lcp, rest, taken, end);
     if (!(flags & KVI_ART_VALUE_FIXED)) {
         column = to;
         to = kvi_art_column_with(column, l->codes, n, i, end);
@@ -1841,6 +1862,20 @@ KVI_PRIVATE uint8_t *kvi_art_column_without(uint8_t *out, const uint8_t *column,
     memmove(out + i * width, column + (i + 1) * width, (size_t)(count - i - 1) * width);
     return out + (count - 1) * width;
 }
+/* The columns of tails without entry i, in the pieces that lie between its bytes. */
+KVI_PRIVATE uint8_t *kvi_art_columns_without(uint8_t *out, const kvi_art_leaf *l, uint32_t i)
+{
+    const uint8_t *from = l->branch + i;
+    if (out != l->branch) kvi_art_column_move(out, l->branch, i);
+    out += i;
+    for (uint32_t at = 0; at < l->tail_size; at++) {
+        uint32_t piece = at + 1 < l->tail_size ? l->count - 1 : l->count - 1 - i;
+        kvi_art_column_move(out, from + 1, piece);
+        out += piece;
+        from += piece + 1;
+    }
+    return out;
+}
 /* Write the leaf without entry i to `block` (of `room` bytes), which may be the leaf itself: everything moves towards
    the front, and nothing is written over that is read later. */
 KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size_t room, uint32_t given, uint8_t *block)
@@ -1851,16 +1886,15 @@ KVI_PRIVATE void kvi_art_leaf_without(const kvi_art_leaf *leaf, uint32_t i, size
     uint32_t value_offset = (uint32_t)(kvi_art_leaf_value(&l, i, &code) - l.values), value_bytes = (uint32_t)(l.tails - l.values);
     uint8_t  branch = l.branch[i], branch_behind = i + 1 < n ? l.branch[i + 1] : 0, *to = block + KVI_ART_LEAF_HEAD, *column;
     kvi_art_leaf_head(block, n - 1, l.flags & ~(empty ? (uint32_t)KVI_ART_FIRST_EMPTY : 0u), room, l.tail_size, l.value_size);
-    if (kvi_art_has_columns(l.flags))
-        for (uint32_t at = 1; at < l.tail_size; at++, l.branch += n) to = kvi_art_column_without(to, l.branch, n, i, 1);
+    if (kvi_art_has_columns(l.flags)) to = kvi_art_columns_without(to, &l, i);
     else {
         column = to;
         to = kvi_art_column_without(column, l.lcp, n, i, 1);
         if (given) column[i] = (uint8_t)(column[i] - given);
+        column = to;
+        to = kvi_art_column_without(column, l.branch, n, i, 1);
+        if (given) column[i] = branch;
     }
-    column = to;
-    to = kvi_art_column_without(column, l.branch, n, i, 1);
-    if (given) column[i] = branch;
     column = to;
     if (l.flags & KVI_ART_WIDE) {
         to = kvi_art_column_without(column, l.sizes, n, i, 2);
@@ -3035,14 +3069,43 @@ KVI_ART_INLINE void kvi_art_copy_over(uint8_t *to, const uint8_t *from, uint32_t
 
 typedef struct kvi_art_visit { kv_visit_fn fn; void *user; size_t left; bool stopped; } kvi_art_visit;   /* left: entries of the limit */
 
+/* The tails of a leaf of columns, one behind the other; what follows a shorter one means nothing. */
+KVI_PRIVATE void kvi_art_rows_of(const kvi_art_leaf *l, uint8_t rows[KVI_ART_LEAF_MAX][KVI_ART_COLUMNS_MAX])
+{
+#if !KVI_TSAN && KVI_X86 >= 1
+    for (uint32_t half = 0; half < l->count; half += 16) {
+        __m128i c[8], d[8];
+        for (uint32_t at = 0; at < 8; at++)
+            c[at] = _mm_loadu_si128((const __m128i *)(const void *)(l->branch + (at < l->tail_size ? at : 0) * l->count + half));
+        for (uint32_t at = 0; at < 4; at++) {           /* pairs of bytes, of columns 2 * at and the next: rows 0..7, rows 8..15 */
+            d[at] = _mm_unpacklo_epi8(c[2 * at], c[2 * at + 1]);
+            d[at + 4] = _mm_unpackhi_epi8(c[2 * at], c[2 * at + 1]);
+        }
+        for (uint32_t at = 0; at < 8; at += 2) {        /* fours, of four rows each: of the first columns in c[at], of the others in c[at + 1] */
+            __m128i low = d[at / 4 * 4], more = d[at / 4 * 4 + 1], high = d[at / 4 * 4 + 2], last = d[at / 4 * 4 + 3];
+            c[at] = at & 2 ? _mm_unpackhi_epi16(low, more) : _mm_unpacklo_epi16(low, more);
+            c[at + 1] = at & 2 ? _mm_unpackhi_epi16(high, last) : _mm_unpacklo_epi16(high, last);
+        }
+        for (uint32_t at = 0; at < 8; at += 2) {        /* eights, of two rows each */
+            _mm_storeu_si128((__m128i *)(void *)rows[half + at * 2], _mm_unpacklo_epi32(c[at], c[at + 1]));
+            _mm_storeu_si128((__m128i *)(void *)rows[half + at * 2 + 2], _mm_unpackhi_epi32(c[at], c[at + 1]));
+        }
+    }
+#else
+    memset(rows, 0, (size_t)KVI_ART_LEAF_MAX * KVI_ART_COLUMNS_MAX);
+    for (uint32_t i = 0; i < l->count; i++) (void)kvi_art_spell(l, i, 0, rows[i]);
+#endif
+}
+
 /* Visit entries w->index..end-1. False: the map was changed meanwhile, or fn had enough. */
 KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *v)
 {
     const kvi_art_leaf l = w->leaf;             /* a copy, which the bytes that are written below cannot change */
     const size_t       version = w->art->version;
-    uint8_t           *tail = w->key + w->depth;
+    uint8_t           *tail = w->key + w->depth, rows[KVI_ART_LEAF_MAX][KVI_ART_COLUMNS_MAX];
     const uint8_t     *rest, *value;
     uint32_t           i = w->index, code, rest_size = i == 0 && l.flags & KVI_ART_FIRST_EMPTY ? 0 : kvi_art_rest(&l, i), lcp;
+    if (kvi_art_has_columns(l.flags)) kvi_art_rows_of(&l, rows);
     kvi_art_walk_spell(w);
     rest = l.tails + kvi_art_offset(&l, i);
     value = kvi_art_leaf_value(&l, i, &code);
@@ -3055,7 +3118,7 @@ KVI_PRIVATE bool kvi_art_visit_up(kvi_art_walk *w, uint32_t end, kvi_art_visit *
         rest += rest_size;
         w->index = ++i;
         if (!(l.flags & KVI_ART_VALUE_FIXED)) code = l.codes[i];
-        if (kvi_art_has_columns(l.flags)) { w->size = w->depth + kvi_art_spell(&l, i, 0, tail); continue; }
+        if (kvi_art_has_columns(l.flags)) { memcpy(tail, rows[i], sizeof rows[i]); continue; }
         rest_size = kvi_art_rest(&l, i);
         lcp = l.lcp[i];
         tail[lcp] = l.branch[i];
