@@ -32,12 +32,14 @@
                                --[l..s]-> leaf  lib/libc.so, local/bin, share/dict/words
 
    In a map with many long keys a search does not begin at the root: a small table leads from the first
-   16 or 32 bytes of a key to the node that all keys with these bytes go through.
+   16 or 32 bytes of a key to the node that all keys with these bytes go through. Tails of one size and
+   with little in common, which keys that are numbers have, are compared all at once. And a key that
+   comes in order, behind the last one that was put into its leaf, is put there without a search.
 
    A leaf that overflows splits into two, and gets an inner node above it where all of its keys go on
    with the same bytes. Leaves that deletes leave small merge with their neighbours, and an inner node
    that is left with one edge disappears. A million file paths of 64 bytes with 8-byte values take
-   some 31 bytes an entry, key and value included.
+   some 31 bytes an entry, key and value included; a million random 64-bit numbers take 19.
 
    GUARANTEES
    A failed call leaves the map as it was. Deleting needs no memory in a map that is not concurrent
@@ -48,8 +50,9 @@
    MEMORY
    References are 32 bits wide, into chunks of 1 KiB to 4 MiB that grow with the map, so it starts
    small and holds up to 32 GiB. Freed blocks are reused, neighbours merge, a chunk that is empty goes
-   back to the allocator. Where that is malloc, a map of more than 4 MiB grows by large pages. Values of up to 128 bytes lie in the leaf and cost their size, plus 1 byte
-   where the values of a leaf differ in size; larger ones cost their size, 9 bytes, and rounding to 16.
+   back to the allocator. Where that is malloc, a map of more than 4 MiB grows by large pages. Values of
+   up to 128 bytes lie in the leaf and cost their size, plus 1 byte where the values of a leaf differ in
+   size; larger ones cost their size, 9 bytes, and rounding to 16.
 
    THREADS
    Without `concurrent`: one thread at a time, or any number that only read. With it: all calls but
@@ -218,8 +221,11 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
    is changed in place. A full leaf is split first, which changes the inner node above it, and the set
    starts over.
 
-   A GET  goes the same way and ends in the leaf's search (>>find), which looks at all of its keys at
-   once by their lengths in common and their branching bytes, and compares few of them.
+   Before all that it looks whether the key follows on the last one that was put (the finger, >>write).
+
+   A GET  goes the same way and ends in the leaf's search (>>leaf), which looks at all of its keys at
+   once by their lengths in common and their branching bytes, and compares few of them; or, in a leaf of
+   columns, compares all of them byte by byte of the key.
 
    A SCAN  goes down to the first leaf of the range, and then from leaf to leaf over a short stack of
    the inner nodes above, spelling the keys into a buffer as it goes.                               */
@@ -270,7 +276,9 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
 
 /* Where code is to be small (KVI_SMALL, -Os), what only makes things faster is left out: shortcuts, the
    finger, leaves of columns, the index of large nodes, blocks that are kept, leaves that grow in place,
-   lookups in flight; and a leaf is searched entry by entry. What a map answers is the same.        */
+   lookups in flight. A leaf is searched entry by entry, every change writes it anew from items, and
+   what a scan can do (count_range, delete_range) a scan does. A map answers the same; on a Cortex-M3
+   it is a quarter less code, and a deepest stack of 2.8 KB.                                        */
 
 /* ------------------------------------------------------------------------------------------------
    >>structs   references, blocks, the map
@@ -304,7 +312,8 @@ KV_API kv_status kv_art_stats(const kv_art *a, kv_art_stats_t *stats);
    Where all tails have one size of at most KVI_ART_COLUMNS_MAX, and little in common, a leaf has
    instead of lcp, branch and tails as many columns as they have bytes: all first bytes, all second
    bytes... (COLUMNS). A search then compares all tails at once, a column at a time, and never branches
-   on what they are. Example: "awk" "nlx" "odt":  "ano" "wld" "kxt".
+   on what they are: among a million random numbers a get takes 65 ns instead of 112, at the same
+   memory, for one byte of lcp and one of branch are what front coding saves there. Example: "awk" "nlx" "odt":  "ano" "wld" "kxt".
    A tail can be empty, that of the key that ends above; it is then the first (FIRST_EMPTY), and has
    a branch byte that means nothing.
    Invariant L1: tails ascend strictly. L2: lcp is exact, or 254 and at least that many are in common.
@@ -2430,7 +2439,10 @@ KVI_PRIVATE bool kvi_art_is_full(const kv_art *a, const kvi_art_path *p, const k
    Keys often come in order, each behind the one before and in the same leaf. A map that is not
    concurrent remembers the last key that became the last of its leaf, and the way to it, until the
    next write: a key that shares what is above the leaf with it and is greater, but not so much that it
-   belongs to the edge behind, is put there without a search. */
+   belongs to the edge behind, is put there without a search. After some of them the leaf gets room for
+   many more at a time, which is given back when the keys leave it.
+   Gain: sorted paths go in at 183 ns instead of 291, random numbers in order at 91 instead of 186.
+   Cost: each key that becomes the last of its leaf is copied; a look at one number for all others. */
 
 /* Remember the key, of which `same` bytes are remembered already. */
 KVI_ART_INLINE void kvi_art_finger_key(kv_art *a, kv_slice key, uint32_t same)
@@ -2599,7 +2611,7 @@ KVI_PRIVATE kv_status kvi_art_rewrite_leaf(kv_art *a, const kvi_art_path *p, kvi
 KVI_PRIVATE kv_status kvi_art_take_out(kv_art *a, const kvi_art_path *p, const kvi_art_leaf *l, uint32_t i)
 {
     uint8_t *block = kvi_art_at(a, p->ref);
-    uint32_t given, granules = kvi_art_leaf_granules(block), ref;
+    uint32_t given = 0, granules = kvi_art_leaf_granules(block), ref;
     size_t   bytes = KVI_SMALL ? 0 : kvi_art_without_bytes(l, i, &given), room;
     if (!bytes) {
         kvi_art_item items[KVI_ART_ITEMS];
