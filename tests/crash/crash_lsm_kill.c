@@ -2,7 +2,7 @@
    Goal: a process that is killed loses nothing that a write returned KV_OK for, with real files, real
    threads and the default kv_io; batches are whole, and there is no hole.
    Method: a child writes numbered batches and says in shared memory which one begins and which has
-   returned; after 2 to 22 ms it is killed (SIGKILL); the parent opens the store, in turn with a thread
+   returned; some batches later, or after 2 to 22 ms, it is killed (SIGKILL); the parent opens the store, in turn with a thread
    and without, compares, and lets the next child go on. Some children die while they open or close. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -124,8 +124,17 @@ TEST(crash_kill, killed_processes_lose_nothing)
         all->begun = all->acked = *next;
         pid = fork();
         if (pid == 0) { child(store, all, cycle, *next); _exit(0); }
-        for (int ms = 0; cycle % 4 && all->opened != cycle && ms < 2000; ms++) usleep(1000);     /* most die while they write, some while they open */
-        usleep((useconds_t)(2000 + test_below(&rng, 20000)));
+        if (cycle % 4) {                                        /* most die while they write, some while they open */
+            uint64_t  wanted = *next + 10 + test_below(&rng, 100);
+            siginfo_t ended;                                    /* by itself */
+            memset(&ended, 0, sizeof ended);
+            for (int ms = 0; all->acked < wanted && ms < 30000 && !ended.si_pid; ms++) {
+                usleep(1000);
+                (void)waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT);
+            }
+            CHECK(all->acked >= wanted);                        /* however slow the machine is */
+            usleep((useconds_t)test_below(&rng, 5000));
+        } else usleep((useconds_t)(2000 + test_below(&rng, 20000)));
         kill(pid, SIGKILL);
         waitpid(pid, &status, 0);
         if (!CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) { fprintf(stderr, "cycle %llu: the child could not write\n", (unsigned long long)cycle); break; }
