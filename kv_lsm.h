@@ -68,6 +68,11 @@
 
    LIMITS
    Keys 0 to 65,535 bytes, values 0 to 1 GiB - 1, a batch 2 GiB - 1 in all, block_bytes 64 to 16 MiB.
+   A value is written and read whole. Of one that is large the store holds, beside the caller's: while
+   it is set 2 times its size (record, memtable), while it is flushed or merged 3 times, for a get 2
+   times (packed and unpacked, then unpacked and the caller's copy), in a cursor once, and once more
+   while it is unpacked. A batch, and the keys that kv_lsm_delete_range deletes (2 GiB - 1 in all, and
+   some 100 bytes a key), likewise while they are written.
    kv_lsm_delete_range and kv_lsm_ingest hold other writers back while they run. With map_tables a
    disk error is a signal (SIGBUS), as it is for everyone who maps files; a full disk is none.
 
@@ -256,8 +261,9 @@ KV_API kv_status kv_lsm_ingest(kv_lsm *db, kv_iter *sorted);
    is a remark. */
 typedef void (*kv_check_fn)(void *user, kv_status s, const char *text);
 
-/* Read every byte of a closed store and verify all of it. Changes nothing. KV_OK, or the first
-   failure; `report` (may be NULL) gets each. options: allocator, io; NULL is fine. */
+/* Read every byte of a closed store and verify all of it. Changes nothing. KV_OK, KV_NOT_FOUND where
+   there is none (or its making was cut off), or the first failure; `report` (may be NULL) gets each.
+   options: allocator, io; NULL is fine. */
 KV_API kv_status kv_lsm_check(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user);
 
 /* Make a store that opens out of what can still be read of a closed one.
@@ -268,6 +274,7 @@ KV_API kv_status kv_lsm_check(const char *path, const kv_lsm_options *options, k
    table: a block    lost with the keys it held; index, filter, footer: rebuilt, nothing is lost
    table missing     lost; reported with its key range
    log               what comes before the damage is kept, and what was valid behind it is reported
+   never finished    nothing to do: kv_lsm_open makes it anew. KV_NOT_FOUND where there is nothing at all
    Nothing that could not be read is deleted: it goes to lost/. Repeating it changes nothing. */
 KV_API kv_status kv_lsm_repair(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user);
 
@@ -423,6 +430,8 @@ KV_API kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats);
 #define KVI_LSM_BLOCK_SIZE 20u              /* a block's header */
 #define KVI_LSM_FOOTER_SIZE 64u
 #define KVI_LSM_DATA_SIZE 24u               /* a data block's fixed part */
+#define KVI_LSM_RECORD_MAX (KV_LSM_BATCH_SIZE_MAX + 64u)                /* payload of a record */
+#define KVI_LSM_BLOCK_MAX (KV_VALUE_SIZE_MAX + (64u << 20))             /* a block, unpacked */
 
 enum { KVI_LSM_SET = 1, KVI_LSM_DELETE = 2 };                       /* entries of a log, and of the memtable */
 enum { KVI_LSM_LOG_GROUP = 1, KVI_LSM_LOG_INGEST = 2 };
@@ -443,6 +452,9 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_RETRY_MS 100u               /* before background work that ran out of memory is tried again */
 #ifndef KVI_LSM_WINDOW
 #define KVI_LSM_WINDOW (1u << 20)           /* of the log, mapped at a time; a multiple of 64 KiB */
+#endif
+#ifndef KVI_LSM_INDEX_BYTES
+#define KVI_LSM_INDEX_BYTES (256u << 20)    /* of a table's index: where it comes so far the table ends; far below KVI_LSM_BLOCK_MAX */
 #endif
 #define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
 #define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
@@ -1262,7 +1274,8 @@ KVI_INLINE uint32_t kvi_lsm_bucket_bits(uint32_t count)
     return kvi_highest_bit32(count * 4 / 3) + 1;
 }
 KVI_INLINE uint32_t kvi_lsm_bucket(uint64_t hash, uint32_t bits) { return (uint32_t)(hash >> 12) & ((1u << bits) - 1); }
-KVI_INLINE size_t kvi_lsm_heads_size(uint32_t count) { return (size_t)count * 4 + (kvi_lsm_bucket_bits(count) ? (size_t)1 << kvi_lsm_bucket_bits(count) : 0); }
+KVI_INLINE size_t kvi_lsm_buckets_size(uint32_t count) { return kvi_lsm_bucket_bits(count) ? (size_t)1 << kvi_lsm_bucket_bits(count) : 0; }
+KVI_INLINE size_t kvi_lsm_heads_size(uint32_t count) { return (size_t)count * 4 + kvi_lsm_buckets_size(count); }
 
 KVI_INLINE uint32_t kvi_lsm_end(const kvi_lsm_page *p, const uint8_t *ends, uint32_t i)
 {
@@ -1317,10 +1330,11 @@ KVI_PRIVATE bool kvi_lsm_page_over(kvi_lsm_page *p, const uint8_t *raw, size_t s
     p->sequence_width = raw[15];
     p->sequence_base = kvi_load_le64(raw + 16);
     if (p->count == 0 || p->sequence_width > 8 || p->flags > 63) return false;
+    if (p->count - 1 > p->key_bytes + (uint64_t)p->count * p->sequence_width) return false;     /* entries that nothing tells apart */
     width = p->flags & KVI_LSM_WIDE ? 4 : 2;
     total = (uint64_t)KVI_LSM_DATA_SIZE + p->prefix_size + p->key_bytes + p->value_bytes + (uint64_t)p->count * p->sequence_width
           + (p->flags & KVI_LSM_FIXED_KEYS ? 0 : (uint64_t)p->count * width) + (p->flags & KVI_LSM_FIXED_VALUES ? 0 : (uint64_t)p->count * width)
-          + (p->flags & KVI_LSM_DELETED ? ((uint64_t)p->count + 7) / 8 : 0) + (p->flags & KVI_LSM_HEADS ? kvi_lsm_heads_size(p->count) : 0);
+          + (p->flags & KVI_LSM_DELETED ? ((uint64_t)p->count + 7) / 8 : 0) + (p->flags & KVI_LSM_HEADS ? (uint64_t)p->count * 4 + kvi_lsm_buckets_size(p->count) : 0);
     if (total != size) return false;
     p->prefix = raw + at;      at += p->prefix_size;
     p->key_ends = raw + at;    if (!(p->flags & KVI_LSM_FIXED_KEYS)) at += p->count * width;
@@ -1510,12 +1524,16 @@ KVI_PRIVATE kv_status kvi_lsm_builder_add(kvi_lsm_page_builder *b, kv_slice key,
     b->count++;
     return KV_OK;
 }
+KVI_PRIVATE void kvi_lsm_builder_trim(kvi_lsm_page_builder *b)      /* one value may be a gigabyte */
+{
+    if (b->values.capacity > 8u << 20) kv_buf_free(&b->values);
+}
 KVI_PRIVATE void kvi_lsm_builder_clear(kvi_lsm_page_builder *b)
 {
     b->keys.size = b->values.size = b->columns.size = 0;
     b->count = 0;
     b->repeats = false;
-    if (b->values.capacity > 8u << 20) kv_buf_free(&b->values);     /* one value may be a gigabyte */
+    kvi_lsm_builder_trim(b);
 }
 
 typedef struct kvi_lsm_shape { uint64_t base, widest; uint32_t key_fixed, value_fixed; bool deleted, keys_fixed, values_fixed; } kvi_lsm_shape;
@@ -1813,7 +1831,7 @@ KVI_PRIVATE bool kvi_lsm_block_header_decode(const uint8_t *in, uint64_t seed, k
     h->codec = in[17];
     h->count = kvi_load_le16(in + 18);
     return h->codec >= KV_CODEC_NONE && h->codec <= KV_CODEC_ZSTD && (h->codec != KV_CODEC_NONE || h->packed_size == h->raw_size)
-        && h->raw_size <= KV_VALUE_SIZE_MAX + (64u << 20);
+        && h->packed_size <= h->raw_size && h->raw_size <= KVI_LSM_BLOCK_MAX;
 }
 /* Check a block in memory, header and payload, of exactly `size` bytes. */
 KVI_PRIVATE bool kvi_lsm_block_verify(const uint8_t *in, size_t size, uint64_t seed, uint8_t type, bool payload_too, kvi_lsm_block_header *h)
@@ -1852,7 +1870,7 @@ KVI_PRIVATE kv_status kvi_lsm_footer_decode(const uint8_t *in, uint64_t seed, ui
     if (f->properties > at || f->properties_size != at - f->properties || f->index < KVI_LSM_HEADER_SIZE || f->index > f->properties
         || f->index_size != f->properties - f->index || (f->filter ? f->filter < KVI_LSM_HEADER_SIZE || f->filter > f->index
         || f->filter_size != f->index - f->filter : f->filter_size != 0)) return KV_ERR_CORRUPT;
-    return KV_OK;
+    return f->index_size - KVI_LSM_BLOCK_SIZE <= KVI_LSM_BLOCK_MAX && (!f->filter_size || f->filter_size - KVI_LSM_BLOCK_SIZE <= KVI_LSM_BLOCK_MAX) ? KV_OK : KV_ERR_CORRUPT;
 }
 
 /* What an index block says before anything is allocated for it. */
@@ -2037,7 +2055,7 @@ KVI_PRIVATE kv_status kvi_lsm_table_load(kv_lsm *db, kvi_lsm_table *t, const kvi
     if (s == KV_OK) s = kvi_lsm_table_read_index(db, t, file, size, &x);
     if (s == KV_OK && x->verified) {
         const void *map;
-        if (db->io->map(db->io->user, file, (size_t)size, &map) == KV_OK) x->map = (const uint8_t *)map;
+        if (size <= SIZE_MAX && db->io->map(db->io->user, file, (size_t)size, &map) == KV_OK) x->map = (const uint8_t *)map;
         else x->verified = NULL;                            /* read, then */
     }
     kvi_lsm_table_file_done(db, t);
@@ -2340,9 +2358,11 @@ KVI_PRIVATE kv_status kvi_lsm_builder_end_block(kvi_lsm_builder *b, const kv_sli
         if (kvi_compare(last, *next) == 0) b->page.repeats = true;
         else key_size = kvi_lsm_separator(last, *next, &raise);
     }
-    if (b->index_keys.size + key_size > UINT32_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "a table's index is over 4 GiB");
+    if (b->index_keys.size + key_size + b->index_columns.size > KVI_LSM_BLOCK_MAX - KV_KEY_SIZE_MAX - 64)
+        return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "a table's index is over its limit");     /* it could not be read back */
     if (kvi_lsm_builder_more(&b->index_keys, key_size) < 0 || kvi_lsm_builder_more(&b->index_columns, sizeof column) < 0) return kvi_lsm_no_memory(db);
     if (kvi_lsm_builder_finish(&b->page, db->options.codec == KV_CODEC_NONE, db->hash_seed, &b->raw) < 0) return kvi_lsm_no_memory(db);
+    kvi_lsm_builder_trim(&b->page);
     s = kvi_lsm_builder_block(b, KVI_LSM_BLOCK_DATA, kv_buf_slice(&b->raw), b->page.count, &size);
     if (s < 0) return s;
     kvi_copy((uint8_t *)b->index_keys.data + b->index_keys.size, last.data, key_size);
@@ -2391,8 +2411,12 @@ KVI_PRIVATE kv_status kvi_lsm_builder_put(kvi_lsm_builder *b, kv_slice key, uint
     if (sequence > b->made.last_sequence) b->made.last_sequence = sequence;
     return KV_OK;
 }
-/* How large the file would be if it ended here. */
-KVI_PRIVATE uint64_t kvi_lsm_builder_bytes(const kvi_lsm_builder *b) { return b->offset + kvi_lsm_builder_size(&b->page) / 2; }
+/* Is the table as large as it may be? In bytes of the file, where `cut` is not 0, and of its index. */
+KVI_PRIVATE bool kvi_lsm_builder_full(const kvi_lsm_builder *b, uint64_t cut)
+{
+    if (cut && b->offset + kvi_lsm_builder_size(&b->page) / 2 >= cut) return true;      /* if it ended here: half of what waits is left by the codec */
+    return b->index_keys.size + b->index_columns.size >= KVI_LSM_INDEX_BYTES;
+}
 
 KVI_PRIVATE kv_status kvi_lsm_builder_filter(kvi_lsm_builder *b, uint32_t *size)
 {
@@ -2815,7 +2839,7 @@ KVI_PRIVATE kv_status kvi_lsm_scan_record(kvi_lsm_scan *r, uint64_t offset, uint
     if (s < 0) return s;
     if (s == KV_END) return KV_NOT_FOUND;
     size = kvi_load_le32(b + 8);
-    if (size > r->size - offset - KVI_LSM_RECORD_SIZE || kvi_load_le64(b + 20) > offset) return KV_NOT_FOUND;
+    if (size > KVI_LSM_RECORD_MAX || size > r->size - offset - KVI_LSM_RECORD_SIZE || kvi_load_le64(b + 20) > offset) return KV_NOT_FOUND;
     if (kvi_load_le32(b) != kvi_checksum(b + 4, KVI_LSM_RECORD_SIZE - 4, r->seed + offset)) return KV_NOT_FOUND;
     s = kvi_lsm_scan_need(r, offset, KVI_LSM_RECORD_SIZE + (size_t)size, &b);
     if (s < 0) return s;
@@ -3968,7 +3992,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_group(kv_lsm *db, const kvi_lsm_group *g)
     uint8_t *at;
     db->record.size = 0;
     if (g->size > KV_LSM_BATCH_SIZE_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "the batch is over its limit");
-    if (db->record.capacity < size && kv_buf_reserve(&db->record, size < 4096 ? 4096 : size + size / 4) < 0) return kvi_lsm_no_memory(db);
+    if (db->record.capacity < size && kv_buf_reserve(&db->record, size < 4096 ? 4096 : size < 4u << 20 ? size + size / 4 : size) < 0) return kvi_lsm_no_memory(db);
     at = (uint8_t *)db->record.data + KVI_LSM_RECORD_SIZE;
     *at++ = KVI_LSM_LOG_GROUP;
     kvi_store_le32(at, g->count);
@@ -4139,8 +4163,8 @@ KVI_PRIVATE kv_status kvi_lsm_sync_now(kv_lsm *db)
 }
 
 /* ------------------------------------------------------------------------------------------------
-   >>flush   jobs: a flush turns the oldest frozen memtable into a table of level 0, a merge turns
-   tables into tables. Both are a merge of sources into a builder, in pieces.
+   >>flush   jobs: a flush turns the oldest frozen memtable into a run of level 0 (one table, but where
+   its index would become too large), a merge turns tables into tables. Both are a merge of sources into a builder, in pieces.
 
    Which entries are written. Snapshots cut the sequence numbers into stripes; of one key only the
    newest entry of each stripe can ever be read. A delete in the lowest stripe, with nothing older of
@@ -4307,7 +4331,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_entry(kv_lsm *db, kvi_lsm_job *j, const kvi_ls
     oldest = stripe == 0 && !kvi_lsm_older_below(j, from->key);
     if (oldest && from->deleted) { j->tombstones_dropped++; return KV_OK; }
     if (oldest) written = 0;
-    if (j->building && !same && !j->flush && kvi_lsm_builder_bytes(&j->builder) >= db->options.table_bytes) {
+    if (j->building && !same && kvi_lsm_builder_full(&j->builder, j->flush ? 0 : db->options.table_bytes)) {
         s = kvi_lsm_job_output(db, j, kv_bytes(NULL, 0));
         if (s < 0) return s;
     }
@@ -6047,7 +6071,7 @@ KVI_PRIVATE kv_status kvi_lsm_ingest_build(kv_lsm *db, kvi_lsm_job *j, kv_iter *
         if (j->has_key && kvi_compare(kv_buf_slice(&j->key), key) >= 0) return kvi_lsm_fail(db, KV_ERR_ORDER, "not behind the key before it:", key);
         if (kv_buf_assign(&j->key, key) < 0) return kvi_lsm_no_memory(db);
         j->has_key = true;
-        if (j->building && kvi_lsm_builder_bytes(&j->builder) >= db->options.table_bytes) s = kvi_lsm_job_output(db, j, KVI_LSM_NO_VALUE);
+        if (j->building && kvi_lsm_builder_full(&j->builder, db->options.table_bytes)) s = kvi_lsm_job_output(db, j, KVI_LSM_NO_VALUE);
         if (s == KV_OK && !j->building) {
             s = kvi_lsm_builder_begin(&j->builder, 0, sequence);
             if (s == KV_OK) j->building = true;
@@ -6452,7 +6476,8 @@ KVI_PRIVATE kv_status kvi_lsm_check_all(kv_lsm *db, kvi_lsm_report *report)
 {
     bool      damaged;
     kv_status s = kvi_lsm_recover(db);
-    if (s != KV_OK) kvi_lsm_say_text(report, s < 0 ? s : KV_ERR_INVALID, kvi_error_text(&db->error));
+    if (s < 0) kvi_lsm_say_text(report, s, kvi_error_text(&db->error));
+    if (s == KV_NOT_FOUND) kvi_lsm_say_text(report, KV_OK, "the making of the store was cut off: there is nothing in it yet");
     for (uint32_t i = 0; db->version && i < db->version->count; i++) {
         kv_status t = kvi_lsm_check_table(db, report, db->version->tables[i], &damaged);
         if (t == KV_ERR_NO_MEMORY) return t;
@@ -6827,7 +6852,11 @@ KVI_PRIVATE kv_status kvi_lsm_repair(const char *path, const kv_lsm_options *opt
         s = kvi_lsm_check_all(db, &found);
         kvi_store_u32(&db->keep_files, 1);
         kvi_lsm_free(db);
-        if (s == KV_OK && found.count == 0) { kvi_lsm_say_text(report, KV_OK, "the store is sound: nothing to do"); return KV_OK; }
+        if (s >= 0 && found.count == 0) {
+            kvi_lsm_say_text(report, KV_OK, s == KV_OK ? "the store is sound: nothing to do"
+                                                       : "the making of the store was cut off: nothing to do, kv_lsm_open makes it anew");
+            return KV_OK;
+        }
         if (s == KV_ERR_NO_MEMORY || s == KV_ERR_VERSION) { kvi_lsm_say_text(report, s, kv_status_text(s)); return s; }
     }
     s = kvi_lsm_offline(path, options, false, report, &db);

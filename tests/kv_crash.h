@@ -619,7 +619,7 @@ static bool crash_check_repair(crash_image *m)
     repaired.d = disk_fork(m->d);
     m->config->o.io = disk_io(repaired.d);
     s = kv_lsm_repair(order_dir, &m->config->o, crash_report, text);
-    if (s < 0 && s != KV_ERR_CORRUPT) ok = crash_blame(m, "repair", s, text);       /* corrupt: a store whose making was cut off has nothing to repair, and still opens */
+    if (s < 0) ok = crash_blame(m, "repair", s, text);
     else ok = crash_open_and_find(&repaired, &db, &p, "open after repair");
     kv_lsm_close(db);
     disk_free(repaired.d);

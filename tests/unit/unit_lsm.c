@@ -1352,6 +1352,37 @@ TEST(lsm_repair, a_manifest_without_its_last_edits_loses_no_table)
     }
 }
 
+/* What a power cut leaves of an open that was never finished is no store yet, and no damage. */
+TEST(lsm_repair, a_store_that_was_never_finished_needs_none)
+{
+    disk          *d = disk_new(), *cursor;
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    test_rng       rng = test_rng_new();
+    size_t         unfinished = 0;
+    CHECK_OK(kv_lsm_close(db));
+    cursor = disk_begin(d);
+    for (size_t k = 0; k <= disk_op_count(d); k++)
+        for (int mode = 0; mode < DISK_MODES; mode++) {
+            disk     *image;
+            kv_status s;
+            disk_advance(cursor, d, k);
+            image = disk_crash(cursor, (disk_mode)mode, &rng);
+            o.io = disk_io(image);
+            s = kv_lsm_check("db", &o, NULL, NULL);
+            CHECK(s == KV_OK || s == KV_NOT_FOUND);
+            if (s == KV_NOT_FOUND) unfinished++;
+            s = kv_lsm_repair("db", &o, NULL, NULL);
+            if (!CHECK(s == KV_OK || s == KV_NOT_FOUND)) fprintf(stderr, "cut after %zu operations, %s: %s\n", k, disk_mode_name(mode), kv_status_text(s));
+            db = must_open(&o);
+            CHECK_EQ(count_all(db), 0);
+            CHECK_OK(kv_lsm_close(db));
+            disk_free(image);
+        }
+    CHECK(unfinished > 10);
+    disk_free(cursor);
+    disk_free(d);
+}
 TEST(lsm_repair, index_filter_and_footer_cost_nothing)
 {
     disk          *d = disk_new();
@@ -1811,6 +1842,58 @@ TEST(lsm_memory, shared_64_bit_members_do_not_cross_lines)
     CHECK_EQ(offsetof(kvi_lsm_memtable, count) % 8, 0);
     CHECK_EQ(offsetof(kvi_lsm_log, size) % 8, 0);
     CHECK_EQ((sizeof(kvi_lsm_entry) | sizeof(kvi_lsm_link) | sizeof(db->level_read[0])) % 8, 0);
+}
+/* Beside the caller's copy, in values; see LIMITS. */
+TEST(lsm_memory, a_large_value_takes_as_often_its_size_as_the_limits_say)
+{
+    enum { SIZE = 48 << 20, SLACK = 6 << 20 };
+    static const kv_codec codecs[] = { KV_CODEC_NONE, KV_CODEC_LZ4, KV_CODEC_ZSTD };
+    char *value = (char *)malloc(SIZE);
+    if (!CHECK(value != NULL)) return;
+    for (size_t i = 0; i < SIZE; i++) value[i] = (char)(i * 2654435761u >> 13 ^ i >> 7);
+    for (size_t c = 0; c < sizeof codecs / sizeof codecs[0]; c++) {
+        test_memory    m;
+        disk          *d = disk_new();
+        kv_lsm_options o = small(d);
+        kv_lsm        *db;
+        kv_iter       *i = NULL;
+        kv_buf         got;
+        size_t         base;
+        if (!kv_codec_supported(codecs[c])) { disk_free(d); continue; }
+        d->recording = false;
+        memset(&m, 0, sizeof m);
+        memset(&got, 0, sizeof got);
+        o.allocator = got.allocator = test_allocator(&m);
+        o.codec = codecs[c];
+        db = must_open(&o);
+        base = m.live_bytes + SLACK;
+        m.peak_bytes = 0;
+        CHECK_OK(kv_lsm_set(db, KV_STR("large"), kv_bytes(value, SIZE)));
+        CHECK(m.peak_bytes < base + 2u * SIZE);
+        m.peak_bytes = 0;
+        CHECK_OK(kv_lsm_flush(db));
+        CHECK(m.peak_bytes < base + 3u * SIZE);
+        m.peak_bytes = 0;
+        CHECK_OK(kv_lsm_get(db, KV_STR("large"), &got));
+        CHECK(m.peak_bytes < base + 2u * SIZE);
+        CHECK_BYTES(kv_buf_slice(&got), kv_bytes(value, SIZE));
+        kv_buf_free(&got);
+        m.peak_bytes = 0;
+        CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("small")));
+        CHECK_OK(kv_lsm_set(db, KV_STR("z"), KV_STR("small")));
+        CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+        CHECK(m.peak_bytes < base + 3u * SIZE);
+        m.peak_bytes = 0;
+        CHECK_OK(kv_lsm_iter_open(db, NULL, NULL, &i));
+        for (; kv_iter_valid(i); kv_iter_next(i)) CHECK(kv_iter_value(i).size == SIZE || kv_iter_value(i).size == 5);
+        CHECK_OK(kv_iter_status(i));
+        kv_iter_close(i);
+        CHECK(m.peak_bytes < base + 2u * SIZE);
+        CHECK_OK(kv_lsm_close(db));
+        CHECK_EQ(m.live_blocks, 0);
+        disk_free(d);
+    }
+    free(value);
 }
 TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
 {
