@@ -143,7 +143,7 @@ typedef struct kv_lsm_options {
     bool     read_only;                     /* touch no file; several readers may have it open at once */
     bool     create_only;                   /* KV_EXISTS where there is a store */
     bool     must_exist;                    /* KV_NOT_FOUND where there is none */
-    uint32_t l0_trigger;                    /* tables in level 0 that start a merge; default 4 */
+    uint32_t l0_trigger;                    /* tables in level 0 that start a merge, three times as many while a thread sees writes come fast; default 4 */
     uint64_t l1_bytes;                      /* the size that level 1 aims at; default 64 MiB */
     uint32_t level_ratio;                   /* how many times larger each next level is; default 10 */
     kv_lsm_style style;                     /* default KV_LSM_LEVELED */
@@ -457,6 +457,8 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_INDEX_BYTES (256u << 20)    /* of a table's index: where it comes so far the table ends; far below KVI_LSM_BLOCK_MAX */
 #endif
 #define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
+#define KVI_LSM_BUSY_TIMES 3                /* a merge waits for so many times l0_trigger tables in level 0 while writes come fast: */
+#define KVI_LSM_BUSY_MS 50u                 /* a memtable was filled so lately */
 #define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
 #define KVI_LSM_HUGE_FROM ((size_t)16 << 20)    /* memtables so large lie in huge pages, where the system has them */
@@ -803,6 +805,7 @@ struct kv_lsm {
     uint32_t       company, alone_groups;   /* how many writers came together lately; for how many groups not to wait for that many */
     uint64_t       sync_ns;                 /* what a synced group takes */
     uint64_t       retry_at_ms;
+    uint64_t       rotated_ms;              /* when a memtable was full; atomic */
     bool           work_pending;            /* there may be background work */
     uint32_t       closing;                 /* atomic; 1: new calls are refused */
     uint32_t       inside;                  /* calls that have begun, see kvi_lsm_call_begin */
@@ -3733,6 +3736,7 @@ KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
     fresh->log = log;
     kvi_mutex_lock(&db->mutex);
     db->active->last_sequence = db->sequence;
+    kvi_poke_u64(&db->rotated_ms, kvi_now_ms());
     for (uint32_t i = db->frozen_count++; i > 0; i--) db->frozen[i] = db->frozen[i - 1];
     db->frozen[0] = db->active;
     db->active = fresh;
@@ -4541,6 +4545,13 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_pick_table(const kvi_lsm_version *v, uint32_t
     return best;
 }
 
+/* Do writes come fast? Then level 0 collects more before it is merged, so that what lies in level 1 is
+   written anew less often. It looks again in a moment: only a thread can. */
+KVI_PRIVATE bool kvi_lsm_busy(const kv_lsm *db)
+{
+    return !db->options.no_background && kvi_now_ms() - kvi_peek_u64(&db->rotated_ms) < KVI_LSM_BUSY_MS;
+}
+
 /* Fill the plan (inputs: room for every table). False: nothing is due. */
 KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_lsm_plan *p)
 {
@@ -4558,7 +4569,7 @@ KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_ls
         return false;
     }
     for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
-        double score = i == 0 ? (double)v->levels[0].runs / db->options.l0_trigger : (double)v->levels[i].bytes / (double)kvi_lsm_level_target(db, i);
+        double score = i == 0 ? (double)v->levels[0].runs / (db->options.l0_trigger * (kvi_lsm_busy(db) ? KVI_LSM_BUSY_TIMES : 1u)) : (double)v->levels[i].bytes / (double)kvi_lsm_level_target(db, i);
         if (i + 1 == KV_LSM_LEVELS) score = 0;
         if (i && v->levels[i].runs > 1) score = 1 + v->levels[i].runs;      /* left over from the tiered style */
         if (score > best) { best = score; level = i; }
@@ -4802,7 +4813,10 @@ KVI_PRIVATE void kvi_lsm_work_thread(void *argument)
             (void)kvi_lsm_work_step(db);
             kvi_mutex_lock(&db->mutex);
         } else if (!retry) kvi_cond_wait_ms(&db->work_wanted, &db->mutex, 10);
-        else kvi_cond_wait(&db->work_wanted, &db->mutex);
+        else if (!db->work_pending && db->broken == KV_OK && !db->taken_over && db->version->levels[0].runs >= db->options.l0_trigger) {     /* see kvi_lsm_busy */
+            kvi_cond_wait_ms(&db->work_wanted, &db->mutex, KVI_LSM_BUSY_MS);
+            db->work_pending = true;
+        } else kvi_cond_wait(&db->work_wanted, &db->mutex);
     }
     kvi_mutex_unlock(&db->mutex);
 }
@@ -5577,7 +5591,7 @@ KVI_PRIVATE kv_status kvi_lsm_recover(kv_lsm *db)
 
    Forward, the sources stand on or behind the current key, and the entry is shown where it lies. After
    a seek to a key that is there, only the source that has it need stand anywhere: the filters of the
-   newer ones said that they do not have it, and a step is not yet wanted (`parked`: by all the others).
+   newer ones said that they do not have it, and a step is not yet wanted (`parked`).
    Backward, all of them stand before the current key, because the versions of a key come oldest
    first and the newest visible one has to be found; its key is copied, its block held.              */
 
@@ -5586,9 +5600,10 @@ typedef struct kvi_lsm_cursor {
     kv_lsm        *db;
     kvi_lsm_view  *view;
     uint64_t       sequence;
-    bool           backward, parked;
+    bool           backward;
     bool           users;                   /* given to the user, who may hold it while the store is closed */
     kvi_lsm_merge  merge;
+    kvi_lsm_source *parked;                 /* the only source that stands anywhere, or NULL: all do */
     kv_buf         key;                     /* what was sought, while parked */
     kvi_lsm_block *value_block;             /* backward: what the value lies in */
 } kvi_lsm_cursor;
@@ -5677,24 +5692,33 @@ KVI_PRIVATE bool kvi_lsm_cursor_forked(kvi_lsm_cursor *c)
     kvi_lsm_cursor_stop(c, KV_ERR_INVALID);
     return true;
 }
-/* Stand on the newest visible entry of the key that was sought, and only there; false where the filters
+/* Stand on the newest visible entry of the key that was sought, and only there; NULL where the filters
    do not lead to it. */
-KVI_PRIVATE bool kvi_lsm_cursor_seek_exact(kvi_lsm_cursor *c)
+KVI_PRIVATE kvi_lsm_source *kvi_lsm_cursor_seek_exact(kvi_lsm_cursor *c)
 {
     kv_slice key = kv_buf_slice(&c->key);
     uint64_t hash = kvi_hash(key.data, key.size, c->db->hash_seed);
     for (uint32_t k = 0; k < c->merge.count; k++) {
         kvi_lsm_source *s = &c->merge.sources[k];
         if (!kvi_lsm_source_seek_perhaps(s, key, hash)) continue;
-        if (!s->valid && s->status < 0) return false;
+        if (!s->valid && s->status < 0) return NULL;
         if (!s->valid || !kv_equal(s->key, key)) continue;
-        if (s->sequence > c->sequence || s->deleted) return false;
+        if (s->sequence > c->sequence || s->deleted) return NULL;
         c->iter.key = s->key;
         c->iter.value = kvi_lsm_source_value(s);
         c->iter.valid = true;
-        return true;
+        return s;
     }
-    return false;
+    return NULL;
+}
+/* A step is wanted: all the others where the parked one stands. */
+KVI_PRIVATE void kvi_lsm_cursor_unpark(kvi_lsm_cursor *c)
+{
+    for (uint32_t k = 0; k < c->merge.count; k++)
+        if (&c->merge.sources[k] != c->parked) kvi_lsm_source_seek(&c->merge.sources[k], kv_buf_slice(&c->key));
+    c->parked = NULL;
+    c->merge.status = KV_OK;
+    kvi_lsm_merge_pick(&c->merge);
 }
 KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
 {
@@ -5713,7 +5737,7 @@ KVI_PRIVATE void kvi_lsm_cursor_seek_before(kv_iter *i, kv_slice key)
     if (kvi_lsm_cursor_forked(c)) return;
     if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }
     c->backward = true;
-    c->parked = false;
+    c->parked = NULL;
     for (uint32_t k = 0; k < c->merge.count; k++) kvi_lsm_source_seek_before(&c->merge.sources[k], kv_buf_slice(&c->key));
     kvi_lsm_cursor_settle_back(c);
 }
@@ -5722,7 +5746,7 @@ KVI_PRIVATE void kvi_lsm_cursor_last(kv_iter *i)
     kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
     if (kvi_lsm_cursor_forked(c)) return;
     c->backward = true;
-    c->parked = false;
+    c->parked = NULL;
     for (uint32_t k = 0; k < c->merge.count; k++) kvi_lsm_source_last(&c->merge.sources[k]);
     kvi_lsm_cursor_settle_back(c);
 }
@@ -5735,7 +5759,7 @@ KVI_PRIVATE void kvi_lsm_cursor_next(kv_iter *i)
         kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
         while (c->merge.least && kv_equal(c->merge.least->key, kv_buf_slice(&c->key))) kvi_lsm_merge_next(&c->merge);
     } else {
-        if (c->parked) { c->parked = false; kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key)); }
+        if (c->parked) kvi_lsm_cursor_unpark(c);
         if (c->merge.least) kvi_lsm_cursor_skip(c);
     }
     kvi_lsm_cursor_settle(c);
