@@ -732,7 +732,7 @@ static void write_json(const char *file)
     if (f != stdout) fclose(f);
 }
 /* Horizontal bars, one group a workload, of what each engine reaches relative to the best peer. */
-static void write_svg(const char *file, const std::string &s, const std::string &c, const std::vector<const engine *> &list)
+static void write_svg(const char *file, const std::string &of, const std::string &s, const std::string &c, const std::vector<const engine *> &list)
 {
     static const char *const colours[] = { "#1f77b4", "#6baed6", "#7f7f7f", "#bcbd22", "#d6a77a" };
     FILE *f = fopen(file, "w");
@@ -742,7 +742,7 @@ static void write_svg(const char *file, const std::string &s, const std::string 
     for (const workload &w : workloads) for (const engine *e : list) if (found(s, c, w.name, e->name) > 0) { shown++; break; }
     int height = y + (int)shown * ((int)list.size() * bar + 12) + 20;
     fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", width, height);
-    fprintf(f, "<text x=\"10\" y=\"18\" font-size=\"14\">%s, codec %s: speed relative to the best peer (longer is better)</text>\n", s.c_str(), c.c_str());
+    fprintf(f, "<text x=\"10\" y=\"18\" font-size=\"14\">%s, codec %s, %s: speed relative to the best peer (longer is better)</text>\n", s.c_str(), c.c_str(), of.c_str());
     for (size_t i = 0; i < list.size(); i++)
         fprintf(f, "<rect x=\"%zu\" y=\"30\" width=\"10\" height=\"10\" fill=\"%s\"/><text x=\"%zu\" y=\"39\">%s</text>\n", 10 + i * 90, colours[i % 5], 24 + i * 90, list[i]->name);
     double most = 1;
@@ -893,7 +893,7 @@ int main(int argc, char **argv)
             }
             if (isatty(2)) fprintf(stderr, "\r%70s\r", "");
             print_table(s.name, codec_names[codec], list);
-            if (!drawn) { write_svg(svg, s.name, codec_names[codec], list); drawn = true; }
+            if (!drawn) { write_svg(svg, std::to_string(entries) + " entries, median of " + std::to_string(rounds), s.name, codec_names[codec], list); drawn = true; }
         }
     }
     if (json) write_json(json);
