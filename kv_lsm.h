@@ -348,13 +348,13 @@ KV_API kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats);
    (4 %); a walk of the skip list and a word of its filter, which is mostly waiting for memory (28 %);
    a record with two checksums. Cache misses were not counted. Right behind the key before, there is no
    walk: 0.55 us. With map_tables the write is a copy, and a page fault each 4 KiB: 0.55 us, in order
-   0.24. The thread works for a third to half of that time meanwhile.
+   0.24. The thread works for half of that time meanwhile.
    A get, mostly from cached blocks, 0.51 us. No lock of a writer; two counts (view, 5 %, and block); a
    filter word for a memtable and a line for every table asked (19 %); a search of the index' heads
    (7 %), the block in the cache (19 %), one bucket and one key in it (9 %), the copy of the value (20 %).
    A block of 16 KiB that is not cached costs a read of 1.8 us and a checksum of 0.4; it is not copied.
    A get of a key that is not there, 0.22 us: filters only. A seek to a key that is there is such a get.
-   With KV_SYNC_WRITE a set is a sync; eight threads share one each, and reach 4.5 times one's speed.
+   With KV_SYNC_WRITE a set is a sync; eight threads share them, and reach 4.5 times one's speed.
    A scan step, 0.03 us. No lock, count or copy of the value; 8-byte comparisons against the second
    source only; each block is decoded once.                                                         */
 
