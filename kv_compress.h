@@ -72,11 +72,11 @@
    and not for a store. examples/kv_cache.c makes such a cache, 12 layers of K and V of 2 MiB, and shows
                           K bf16   V bf16   K fp16   V fp16     time in, out: times memcpy's
        LZ4                 1.00x    1.00x    1.00x    1.00x     1.5           1.05
-       zstd 3              1.26x    1.27x    1.08x    1.08x      12             11
-       shuffle, zstd 1     1.45x    1.45x    1.16x    1.17x       9 to 19        8
-       fast                1.39x    1.42x    1.11x    1.12x     1.4 to 1.8    1.3 to 1.6
-       dense               1.48x    1.49x    1.16x    1.17x     5.5              4
-   (one thread, AVX-512; tests/bench/bench_compress.c). A ramp of bytes that repeats every 256 packs
+       zstd 1              1.27x    1.27x    1.08x    1.08x      16             14 to 15
+       shuffle, zstd 1     1.45x    1.45x    1.16x    1.17x      12 to 28       8 to 9
+       fast                1.39x    1.42x    1.11x    1.12x     1.4 to 1.6    1.2 to 1.45
+       dense               1.48x    1.49x    1.16x    1.17x     7.7              4
+   (one thread, AVX-512 with GFNI and VBMI, of which fast makes use; make bench-compress). A ramp of bytes that repeats every 256 packs
    250x and 4,500x; no cache looks like it.
 
    THREADS
@@ -85,8 +85,9 @@
    memory) out of a pool, without waiting.
 
    MEMORY
-   A context takes 20 KB for LZ4 (with a dictionary its last 64 KiB and 4 KiB more), up to 262 KB for LZ4 HC, and for zstd 0.1 to some MB for packing,
-   depending on level and size, 0.1 MB for unpacking, and 34 KB for dense floats; there are as many as calls that ran at once.
+   A context takes 20 KB for LZ4 (with a dictionary its last 64 KiB and 4 KiB more), up to 262 KB for
+   LZ4 HC, and for zstd 0.1 to some MB for packing, depending on level and size, 0.1 MB for unpacking,
+   and 34 KB for dense floats; there are as many as calls that ran at once.
    They come from the compressor's allocator, zstd's memory too, and are kept until the compressor
    closes: after the first calls nothing is allocated. Training a dictionary is the exception: it
    takes zstd's 6 MB from malloc. */

@@ -13,6 +13,9 @@
 #include "../../kv_lsm.h"
 #include "../kv_test.h"
 
+#if defined(__GNUC__) && !defined(__cplusplus)
+#pragma GCC diagnostic error "-Wincompatible-pointer-types"
+#endif
 #define SAME(type, name) do { __typeof__(type) pointer = name; CHECK(pointer != NULL); } while (0)
 
 typedef kv_status get_fn(kv_store *, kv_slice, kv_buf *);
