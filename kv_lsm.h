@@ -2966,7 +2966,6 @@ KVI_PRIVATE kv_status kvi_lsm_log_new(kv_lsm *db, uint64_t chain, uint64_t befor
     return KV_OK;
 }
 
-/* Sync one log, and its name the first time. */
 /* Where the next `size` bytes of the log are mapped, or NULL: then write them. By the leader. */
 KVI_PRIVATE uint8_t *kvi_lsm_log_window(kv_lsm *db, kvi_lsm_log *log, size_t size)
 {
@@ -2993,6 +2992,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_cut(kv_lsm *db, kvi_lsm_log *log)
     log->longer = false;
     return KV_OK;
 }
+/* Sync one log, and its name the first time. */
 KVI_PRIVATE kv_status kvi_lsm_log_sync(kv_lsm *db, kvi_lsm_log *log)
 {
     uint64_t  size = log->size;

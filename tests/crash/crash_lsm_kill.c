@@ -107,7 +107,7 @@ TEST(crash_kill, killed_processes_lose_nothing)
     char        paths[2][40] = { "/dev/shm/kv_crash_kill_XXXXXX", "/tmp/kv_crash_kill_XXXXXX" }, store[64];
     shared     *all = (shared *)mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     test_rng    rng = test_rng_new();
-    uint64_t    cycles = test_scaled(50), nexts[2] = { 0, 0 }, before_open = 0;
+    uint64_t    cycles = test_scaled(50), done = 0, nexts[2] = { 0, 0 }, before_open = 0;
     if (access("/dev/shm", W_OK) != 0) strcpy(paths[0], "/tmp/kv_crash_kill_XXXXXX");
     if (!CHECK(all != MAP_FAILED) || !CHECK(mkdtemp(paths[0]) != NULL && mkdtemp(paths[1]) != NULL)) return;
     fflush(stdout);
@@ -150,8 +150,10 @@ TEST(crash_kill, killed_processes_lose_nothing)
         CHECK_OK(kv_lsm_close(db));
         if (cycle % 10 <= 1 && !CHECK_OK(kv_lsm_check(store, NULL, NULL, NULL))) break;
         *next = found;
+        done++;
     }
-    printf("kill: cycles=%llu batches=%llu killed_before_open=%llu\n", (unsigned long long)cycles, (unsigned long long)(nexts[0] + nexts[1]), (unsigned long long)before_open);
+    CHECK_EQ(done, cycles);                                     /* 500 with make crash */
+    printf("kill: cycles=%llu batches=%llu killed_before_open=%llu\n", (unsigned long long)done, (unsigned long long)(nexts[0] + nexts[1]), (unsigned long long)before_open);
     CHECK(nexts[0] + nexts[1] > cycles * 5);
     if (!test_failed_checks) {
         char command[100];

@@ -249,8 +249,11 @@ TEST(crash_oom, every_call_fails_whole_and_the_store_goes_on)
         memset(&state, 0, sizeof state);
         base = base_disk(seed, i % 2 == 0, &config, &state);
         for (size_t k = 0; k < sizeof scenarios / sizeof scenarios[0]; k++)
-            for (int sticky = 0; sticky < 2; sticky++)
-                for (size_t n = 1; n < 5000 && one_point(base, &config, &state, &scenarios[k], n, sticky != 0) && test_failed_checks < 30; n++) { }
+            for (int sticky = 0; sticky < 2; sticky++) {
+                size_t n = 1;
+                while (one_point(base, &config, &state, &scenarios[k], n, sticky != 0) && n < 5000 && test_failed_checks < 30) n++;
+                if (!CHECK(n < 5000)) fprintf(stderr, "%s: not every allocation was made to fail\n", scenarios[k].name);
+            }
         disk_free(base);
     }
     printf("oom: points=%llu\n", (unsigned long long)points);
@@ -268,7 +271,8 @@ TEST(crash_oom, open_check_and_repair_fail_whole)
         memset(&truth, 0, sizeof truth);
         base = how == 0 ? disk_new() : base_disk(test_seed_value % 1000 + (uint64_t)how, how != 2, &config, &truth);
         if (how == 0) crash_options(&config, 5);
-        for (int sticky = 0; sticky < 2; sticky++)
+        for (int sticky = 0; sticky < 2; sticky++) {
+            bool every = false;
             for (size_t n = 1; n < 20000 && test_failed_checks < 30; n++) {
                 test_memory memory;
                 disk       *d = disk_fork(base);
@@ -300,8 +304,11 @@ TEST(crash_oom, open_check_and_repair_fail_whole)
                 } else fprintf(stderr, "way %d, allocation %zu: %s\n", how, n, config.error_text);
                 disk_free(d);
                 points++;
-                if (!failed) break;
+                every = !failed;
+                if (every) break;
             }
+            if (!CHECK(every)) fprintf(stderr, "way %d: not every allocation was made to fail\n", how);
+        }
         disk_free(base);
     }
     printf("oom: points=%llu opened=%llu refused=%llu\n", (unsigned long long)points, (unsigned long long)opened, (unsigned long long)refused);
