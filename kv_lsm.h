@@ -2647,15 +2647,19 @@ KVI_PRIVATE void kvi_lsm_memtable_release(kv_lsm *db, kvi_lsm_memtable *m)
 {
     if (m && kvi_sub_u32(&m->refs, 1) == 1) { kvi_lsm_log_release(db, m->log);  kvi_lsm_memtable_free(db, m); }
 }
+KVI_PRIVATE void kvi_lsm_view_empty(kv_lsm *db, kvi_lsm_view *v)    /* give up what it holds */
+{
+    kvi_lsm_memtable_release(db, v->active);
+    for (uint32_t i = 0; i < v->frozen_count; i++) kvi_lsm_memtable_release(db, v->frozen[i]);
+    kvi_lsm_version_release(db, v->version);
+}
 /* The last reference is gone. A view pins the store: what follows the unlock may be beside its end. */
 KVI_PRIVATE void kvi_lsm_view_free(kv_lsm *db, kvi_lsm_view *v)
 {
     kv_allocator   a = db->options.allocator;
     kvi_lsm_view **from = &db->views;
     bool           last;
-    kvi_lsm_memtable_release(db, v->active);
-    for (uint32_t i = 0; i < v->frozen_count; i++) kvi_lsm_memtable_release(db, v->frozen[i]);
-    kvi_lsm_version_release(db, v->version);
+    kvi_lsm_view_empty(db, v);
     kvi_spin_lock(&db->view_lock);
     while (*from != v) from = &(*from)->next;
     *from = v->next;
@@ -5946,7 +5950,10 @@ KVI_PRIVATE void kvi_lsm_free(kv_lsm *db)
     kv_allocator a = db->options.allocator;
     kvi_lsm_job_free(db, db->flush_job, true);
     kvi_lsm_job_free(db, db->merge_job, true);
-    kvi_lsm_view_release(db, db->view);
+    if (db->view) {                                         /* of an open that failed at its end; else it is closed before */
+        kvi_lsm_view_empty(db, db->view);
+        kvi_free(&a, db->view, sizeof *db->view);
+    }
     kvi_lsm_memtable_release(db, db->active);
     for (uint32_t i = 0; i < db->frozen_count; i++) kvi_lsm_memtable_release(db, db->frozen[i]);
     kvi_lsm_version_release(db, db->version);
