@@ -4661,13 +4661,19 @@ KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t c
     /* a table's place is part of it, and readers may be looking: the moved one is a new object that
        shares file and index with its home */
     for (uint32_t i = 0; s == KV_OK && i < count; i++) {
-        kvi_lsm_table like = *p->inputs[i];
+        kvi_lsm_table like, *from = p->inputs[i];
+        memset(&like, 0, sizeof like);                      /* field by field: readers change some of them just now */
         like.level = (uint8_t)p->output;
-        like.age = 0;
-        like.index = NULL;
-        like.file = NULL;
-        like.file_users = 0;
-        like.obsolete = like.merging = like.file_recent = like.file_extra = false;
+        like.number = from->number;
+        like.size = from->size;
+        like.entries = from->entries;
+        like.tombstones = from->tombstones;
+        like.key_bytes = from->key_bytes;
+        like.value_bytes = from->value_bytes;
+        like.first_sequence = from->first_sequence;
+        like.last_sequence = from->last_sequence;
+        like.smallest = from->smallest;
+        like.largest = from->largest;
         moved[i] = kvi_lsm_table_new(db, &like, like.smallest, like.largest);
         if (!moved[i]) { s = KV_ERR_NO_MEMORY; break; }
         moved[i]->home = p->inputs[i]->home;

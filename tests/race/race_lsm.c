@@ -463,4 +463,56 @@ TEST(lsm_race, close_waits_for_who_is_inside)
     }
 }
 
+/* Tables that overlap nothing move down by an edit alone, while readers open and use their files. */
+typedef struct mover { kv_lsm *db; uint32_t stop, wrong, written; } mover;
+static void *read_moved(void *argument)
+{
+    mover   *m = (mover *)argument;
+    test_rng r = { test_seed_value };
+    kv_buf   v;
+    char     key[16];
+    memset(&v, 0, sizeof v);
+    while (!kvi_load_u32(&m->stop)) {
+        uint32_t written = kvi_load_u32(&m->written);
+        if (written && kv_lsm_get(m->db, account_key(written - 1 - test_below(&r, written < 150 ? written : 150), key), &v) != KV_OK) kvi_add_u32(&m->wrong, 1);
+    }
+    kv_buf_free(&v);
+    return NULL;
+}
+TEST(lsm_race, tables_move_down_beside_their_readers)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o;
+    kv_lsm_stats_t stats;
+    mover          m;
+    pthread_t      readers[2];
+    char           key[16];
+    memset(&m, 0, sizeof m);
+    memset(&o, 0, sizeof o);
+    d->recording = false;
+    o.io = disk_io(d);
+    o.sync = KV_SYNC_NONE;
+    o.memtable_bytes = 4096;
+    o.block_bytes = 256;
+    o.table_bytes = 2048;
+    o.l0_trigger = 2;
+    o.l1_bytes = 8192;
+    o.level_ratio = 2;
+    o.cache_bytes = KV_NONE;
+    o.open_files = 4;
+    if (!CHECK_OK(kv_lsm_open("db", &o, &m.db))) return;
+    for (int i = 0; i < 2; i++) CHECK_EQ(pthread_create(&readers[i], NULL, read_moved, &m), 0);
+    for (uint32_t i = 0; i < (uint32_t)test_scaled(4000); i++) {
+        CHECK_OK(kv_lsm_set(m.db, account_key(i, key), KV_STR("a value that fills a table soon")));
+        kvi_store_u32(&m.written, i + 1);
+    }
+    kvi_store_u32(&m.stop, 1);
+    for (int i = 0; i < 2; i++) pthread_join(readers[i], NULL);
+    CHECK_EQ(m.wrong, 0);
+    CHECK_OK(kv_lsm_stats(m.db, &stats));
+    CHECK(stats.trivial_moves > 0);
+    CHECK_OK(kv_lsm_close(m.db));
+    disk_free(d);
+}
+
 TEST_MAIN()
