@@ -2356,12 +2356,12 @@ KVI_PRIVATE uint32_t kvi_art_columns_part(kv_art *a, const kvi_art_leaf *l, uint
 /* The same for a leaf of columns, whose parts stay columns. False: they would not. */
 KVI_NOINLINE bool kvi_art_halve_columns(kv_art *a, const kvi_art_leaf *l, uint32_t index, kvi_art_halves *h)
 {
-    uint32_t n = l->count, live = kvi_art_below(n) & ~UINT32_C(1), wanted = kvi_art_part_at(n, index), same = live, parts = 0, common = n, best, up, shared = 0;
+    uint32_t n = l->count, live = kvi_art_below(n) & ~UINT32_C(1), wanted = kvi_art_part_at(n, index), same = live, parts = 0, common = UINT32_MAX, best, up, shared = 0;
     if (!(l->flags & KVI_ART_VALUE_FIXED)) return false;
     for (uint32_t at = 0; at < l->tail_size; at++) {
         same &= kvi_art_repeats(l->branch + at * n, n);
-        if (common == n && same != live) { common = at; parts = live & ~same; }
-        if (common < n) shared += kvi_art_bits(same);
+        if (common == UINT32_MAX && same != live) { common = at; parts = live & ~same; }
+        if (common != UINT32_MAX) shared += kvi_art_bits(same);
     }
     if (shared > n) return false;               /* bytes that front coding would save, which takes two more of each entry */
     up = wanted < n ? parts & ~kvi_art_below(wanted + 1) : 0;
