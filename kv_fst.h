@@ -1175,15 +1175,6 @@ KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
     kv_status s = kvi_fst_find_bound(c->f, key, &rank);
     return s < 0 ? s : kvi_fst_to_rank(c, rank);
 }
-/* To the next key that differs from this one within its first `depth` bytes. */
-KVI_PRIVATE kv_status kvi_fst_skip(kvi_fst_cursor *c, uint32_t depth)
-{
-    while (depth && c->key[depth - 1] == 255) depth--;
-    if (!depth) return KV_END;
-    c->inside = false;
-    c->key[depth - 1]++;
-    return kvi_fst_seek(c, kv_bytes(c->key, depth));
-}
 #else
 typedef struct kvi_fst_step {
     kvi_fst_block block;
@@ -1359,18 +1350,13 @@ KVI_PRIVATE bool kvi_fst_to_last(kvi_fst_cursor *c, uint32_t level)
     return true;
 }
 
-/* Go to the next arc at `level` or above and to the first key below it; with a `depth` to the next one that
-   differs within the key's first `depth` bytes (KVI_FST_ANY_DEPTH: the next). KV_END: there is none. */
-#define KVI_FST_ANY_DEPTH UINT32_MAX
-KVI_PRIVATE kv_status kvi_fst_next_leaf(kvi_fst_cursor *c, uint32_t level, uint32_t depth)
+/* Go to the next arc at `level` or above and to the first key below it. KV_END: there is none. */
+KVI_PRIVATE kv_status kvi_fst_next_leaf(kvi_fst_cursor *c, uint32_t level)
 {
     for (; level <= c->f->levels; level++) {
         kvi_fst_step *step = &c->path[level];
-        uint64_t      same, later = step->block.mask & ~kvi_fst_low_bits(step->entry);
-        if (depth <= step->base) later = 0;
-        else if (depth - step->base <= KV_KEY_SIZE_MAX) later &= kvi_fst_below(&step->block, depth - step->base, &same);
-        if (!later) continue;
-        step->entry = kvi_lowest_bit64(later) + 1;
+        if (step->entry >= step->block.columns) continue;
+        step->entry++;
         if (!kvi_fst_write_entry(c, &step->block, step->base, step->entry)) return KV_ERR_CORRUPT;
         return kvi_fst_to_first(c, level) ? KV_OK : KV_ERR_CORRUPT;
     }
@@ -1444,7 +1430,7 @@ KVI_INLINE kv_status kvi_fst_next(kvi_fst_cursor *c)
 {
     kvi_fst_step *leaf = &c->path[0];
     uint32_t      column = leaf->entry, at, count;
-    if (column >= leaf->block.columns) return kvi_fst_next_leaf(c, 1, KVI_FST_ANY_DEPTH);
+    if (column >= leaf->block.columns) return kvi_fst_next_leaf(c, 1);
     if (c->spelt) return kvi_fst_next_spelt(c);
     count = c->counts[column];
     if (leaf->block.dictionary || count > 16) return kvi_fst_next_entry(c);
@@ -1476,21 +1462,18 @@ KVI_PRIVATE kv_status kvi_fst_prev(kvi_fst_cursor *c)
     }
     return KV_END;
 }
-/* To the next key that differs from this one within its first `depth` bytes. */
-KVI_PRIVATE kv_status kvi_fst_skip(kvi_fst_cursor *c, uint32_t depth)
+/* To the leaf's next key that differs from this one within its first `depth` bytes. KV_NOT_FOUND: it has none. */
+KVI_PRIVATE kv_status kvi_fst_skip_here(kvi_fst_cursor *c, uint32_t depth)
 {
     kvi_fst_step *leaf = &c->path[0];
     uint64_t      same, later;
-    if (depth > leaf->base) {
-        later = kvi_fst_below(&leaf->block, depth - leaf->base, &same) & ~kvi_fst_low_bits(leaf->entry);
-        if (later) {
-            leaf->entry = kvi_lowest_bit64(later) + 1;
-            if (!kvi_fst_write_entry(c, &leaf->block, leaf->base, leaf->entry)) return KV_ERR_CORRUPT;
-            kvi_fst_ready(c);
-            return KV_OK;
-        }
-    }
-    return kvi_fst_next_leaf(c, 1, depth);
+    if (depth <= leaf->base) return KV_NOT_FOUND;
+    later = kvi_fst_below(&leaf->block, depth - leaf->base, &same) & ~kvi_fst_low_bits(leaf->entry);
+    if (!later) return KV_NOT_FOUND;
+    leaf->entry = kvi_lowest_bit64(later) + 1;
+    if (!kvi_fst_write_entry(c, &leaf->block, leaf->base, leaf->entry)) return KV_ERR_CORRUPT;
+    kvi_fst_ready(c);
+    return KV_OK;
 }
 
 KVI_PRIVATE kv_status kvi_fst_first(kvi_fst_cursor *c)
@@ -1527,7 +1510,7 @@ KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
         if (found.before) return kvi_fst_to_first(c, level) ? KV_OK : KV_ERR_CORRUPT;
         if (!kvi_fst_descend(c, level)) return KV_ERR_CORRUPT;
         if (found.at >= c->path[level - 1].base) continue;
-        return kvi_fst_next_leaf(c, level, KVI_FST_ANY_DEPTH);       /* greater than all below */
+        return kvi_fst_next_leaf(c, level);       /* greater than all below */
     }
     if (!kvi_fst_search_leaf(&leaf->block, leaf->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
     leaf->entry = found.entry;
@@ -4788,6 +4771,21 @@ KVI_PRIVATE kv_status kvi_fst_skip_back(kvi_fst_walk *w, uint32_t depth)
     kv_status s = kvi_fst_seek(w->c, kv_bytes(w->walked, depth));
     return s == KV_OK ? kvi_fst_prev(w->c) : s;
 }
+/* To the key after all that do. It may lie in the middle of a leaf whose first key still does. */
+KVI_PRIVATE kv_status kvi_fst_skip_on(kvi_fst_walk *w, uint32_t depth)
+{
+    kv_status s;
+#if !KVI_SMALL
+    s = kvi_fst_skip_here(w->c, depth);
+    if (s != KV_NOT_FOUND) return s;
+#endif
+    while (depth && w->walked[depth - 1] == 255) depth--;
+    if (!depth) return KV_END;
+    w->walked[depth - 1]++;
+    s = kvi_fst_seek(w->c, kv_bytes(w->walked, depth));
+    w->walked[depth - 1]--;
+    return s;
+}
 
 KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, uint64_t from, uint64_t to, kv_visit_fn visit, void *user)
 {
@@ -4805,7 +4803,7 @@ KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, u
         if (reverse ? rank >= last : rank < last) return KV_ERR_CORRUPT;        /* not in order: it might go in circles */
         last = reverse ? rank : rank + 1;
         if (!kvi_fst_walk_key(w, &dead)) return KV_ERR_NO_MEMORY;
-        if (dead) { s = reverse ? kvi_fst_skip_back(w, dead) : kvi_fst_skip(w->c, dead); continue; }
+        if (dead) { s = reverse ? kvi_fst_skip_back(w, dead) : kvi_fst_skip_on(w, dead); continue; }
         if (w->a->is_match(w->a->user, kvi_fst_walk_state(w, w->depth))) {
             uint8_t  scratch[8];
             kv_slice value;
