@@ -6048,7 +6048,7 @@ KVI_PRIVATE kv_status kvi_lsm_lock(kv_lsm *db)
         if (holder) { kvi_text_add(&t, " in process "); kvi_text_u64(&t, holder); }
         return kvi_error_end(&db->error, s);
     }
-    return s == KV_OK ? KV_OK : kvi_error_set(&db->error, s < 0 ? s : KV_ERR_IO, "cannot lock the store's LOCK file");
+    return s == KV_OK ? KV_OK : kvi_error_set(&db->error, s < 0 ? s : KV_ERR_IO, "cannot make or lock the store's LOCK file: is its path a directory that may be written?");
 }
 
 /* The directory, there and locked. */
