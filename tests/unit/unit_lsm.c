@@ -1,9 +1,20 @@
 /* unit_lsm.c
    Goal: every call of kv_lsm.h does what its comment says, every status it names, and what was found
    broken elsewhere stays right here (the tests named after a story).
-   Method: small stores on a disk in memory, which shows every file and can fail; a few on real files. */
+   Method: small stores on a disk in memory, which shows every file and can fail; a few on real files.
+   The store's milliseconds are this test's, which stops them where the time must not matter. */
 #define KV_LSM_IMPLEMENTATION
+#define KV_CORE_IMPLEMENTATION
+#include "../../kv.h"
+static uint64_t stopped_ms;                     /* atomic; 0: the clock runs */
+static uint64_t clock_ms(void)
+{
+    uint64_t now = kvi_load_u64(&stopped_ms);
+    return now ? now : kvi_now_ms();
+}
+#define kvi_now_ms() clock_ms()
 #include "../../kv_lsm.h"
+#undef kvi_now_ms
 #include "../kv_disk.h"
 #if KVI_OS_POSIX
 #include <sys/stat.h>
@@ -1605,6 +1616,250 @@ TEST(lsm_locate, memtable_or_level)
     disk_free(d);
 }
 
+/* ---- level 0 while writes come fast ---- */
+
+/* With the clock stopped, every memtable was filled "just now" until the test says that time went by. */
+static void stop_clock(void) { kvi_store_u64(&stopped_ms, kvi_now_ms() + 1); }
+static void pass_ms(uint64_t ms) { kvi_store_u64(&stopped_ms, kvi_load_u64(&stopped_ms) + ms); }
+static void start_clock(void) { kvi_store_u64(&stopped_ms, 0); }
+
+static kv_lsm_options level_0_options(disk *d)      /* one flush is one table; level 1 is never too large */
+{
+    kv_lsm_options o = small(d);
+    o.table_bytes = 1u << 20;
+    o.memtable_bytes = 64u << 10;
+    o.l1_bytes = 64u << 20;
+    o.l0_trigger = 3;
+    return o;
+}
+static const char *round_value(uint64_t n, char out[32]) { snprintf(out, 32, "of round %" PRIu64, n); return out; }
+/* One more table in level 0, over all keys: 40 keys each round writes anew, and one that only it has. */
+static void level_0_round(kv_lsm *db, uint64_t n)
+{
+    char text[32];
+    fill(db, 0, 40, round_value(n, text));
+    fill(db, 1000 + n, 1001 + n, text);
+    CHECK_OK(kv_lsm_flush(db));
+}
+static void level_0_reads(kv_lsm *db, uint64_t last)
+{
+    char text[32];
+    for (uint64_t i = 0; i < 40; i += 13) CHECK(value_is(db, number_key(i), round_value(last, text)));
+    for (uint64_t n = 0; n <= last; n++) CHECK(value_is(db, number_key(1000 + n), round_value(n, text)));
+    CHECK(value_is(db, number_key(1001 + last), NULL));
+    CHECK_EQ(count_all(db), 41 + last);
+}
+static void step_all(kv_lsm *db)                    /* beside the thread: what it might have done is done after this */
+{
+    kv_status s = KV_OK;
+    while (s == KV_OK) s = kv_lsm_step(db);
+    CHECK_STATUS(s, KV_END);
+}
+static uint64_t level_0_tables(kv_lsm *db) { return stats_of(db).levels[0].tables; }
+
+TEST(lsm_level_0, without_a_thread_merges_at_its_trigger)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = level_0_options(d);
+    kv_lsm        *db;
+    d->recording = false;
+    stop_clock();
+    db = must_open(&o);
+    for (uint64_t n = 0; n < 12; n++) {
+        level_0_round(db, n);
+        step_all(db);
+        CHECK_EQ(level_0_tables(db), (n + 1) % o.l0_trigger);
+        CHECK_EQ(stats_of(db).compactions, (n + 1) / o.l0_trigger);
+        level_0_reads(db, n);
+    }
+    CHECK_OK(kv_lsm_close(db));
+    start_clock();
+    disk_free(d);
+}
+TEST(lsm_level_0, with_a_thread_collects_three_times_as_many_while_writes_come_fast)
+{
+#if KVI_THREADS
+    disk          *d = disk_new();
+    kv_lsm_options o = level_0_options(d);
+    kv_lsm        *db;
+    uint64_t       most = o.l0_trigger * KVI_LSM_BUSY_TIMES, n = 0;
+    CHECK_EQ(KVI_LSM_BUSY_TIMES, 3);
+    d->recording = false;
+    o.no_background = false;
+    stop_clock();
+    db = must_open(&o);
+    for (int burst = 0; burst < 3; burst++) {
+        for (uint64_t tables = 1; tables <= most; tables++) {
+            level_0_round(db, n);
+            step_all(db);
+            CHECK_EQ(level_0_tables(db), tables == most ? 0 : tables);
+            level_0_reads(db, n++);
+        }
+        CHECK_EQ(stats_of(db).compactions, 2 * burst + 1);
+        for (uint64_t tables = 1; tables <= o.l0_trigger + 1; tables++) level_0_round(db, n++);      /* some are left when the writer stops */
+        pass_ms(KVI_LSM_BUSY_MS - 1);
+        step_all(db);
+        CHECK_EQ(level_0_tables(db), o.l0_trigger + 1);
+        pass_ms(1);
+        for (int i = 0; i < 60000 && level_0_tables(db); i++) kvi_sleep_ms(1);      /* nobody calls: the thread looks again by itself */
+        CHECK_EQ(level_0_tables(db), 0);
+        step_all(db);
+        CHECK_EQ(stats_of(db).compactions, 2 * burst + 2);
+        level_0_reads(db, n - 1);
+    }
+    CHECK_OK(kv_lsm_close(db));
+    start_clock();
+    disk_free(d);
+#else
+    TEST_SKIP("no threads here");
+#endif
+}
+TEST(lsm_level_0, a_burst_stays_below_the_stop_reads_right_and_is_merged_after)
+{
+#if KVI_THREADS
+    enum { KEYS = 500, WRITES = 40000 };
+    static uint32_t written[KEYS];                  /* how often; the value tells it */
+    disk          *d = disk_new();
+    kv_lsm_options o = level_0_options(d);
+    test_rng       rng = test_rng_new();
+    kv_lsm        *db;
+    uint64_t       most = 0, keys = 0;
+    char           text[120];
+    d->recording = false;
+    memset(written, 0, sizeof written);
+    o.no_background = false;
+    o.memtable_bytes = 16384;
+    o.l0_trigger = 2;
+    o.sync = KV_SYNC_NONE;
+    db = must_open(&o);
+    for (size_t i = 0, n = test_scaled(WRITES); i < n; i++) {
+        uint64_t k = test_below(&rng, KEYS), tables;
+        snprintf(text, sizeof text, "%090u", ++written[k]);
+        if (!CHECK_OK(kv_lsm_set(db, number_key(k), kv_cstr(text)))) break;
+        if (i % 16) continue;
+        k = test_below(&rng, KEYS);
+        snprintf(text, sizeof text, "%090u", written[k]);
+        if (!CHECK(value_is(db, number_key(k), written[k] ? text : NULL))) break;
+        tables = level_0_tables(db);
+        if (tables > most) most = tables;
+    }
+    CHECK(most <= (uint64_t)o.l0_trigger * KVI_LSM_STOP_TIMES + KVI_LSM_FROZEN_MAX);
+    for (int i = 0; i < 60000 && (stats_of(db).frozen_memtables || level_0_tables(db) >= o.l0_trigger); i++) kvi_sleep_ms(1);
+    CHECK(level_0_tables(db) < o.l0_trigger);
+    for (uint64_t k = 0; k < KEYS; k++) {
+        snprintf(text, sizeof text, "%090u", written[k]);
+        CHECK(value_is(db, number_key(k), written[k] ? text : NULL));
+        keys += written[k] != 0;
+    }
+    CHECK_EQ(count_all(db), keys);
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+    disk_free(d);
+#else
+    TEST_SKIP("no threads here");
+#endif
+}
+
+/* ---- the block cache ---- */
+
+enum { CACHE_KEYS = 4000, CACHE_VALUE = 600, CACHE_HOT = 100 };     /* a value is larger than a block: a block for each key */
+static const char *cache_value(uint64_t n)
+{
+    static char value[CACHE_VALUE + 1];
+    snprintf(value, sizeof value, "%0*" PRIu64, CACHE_VALUE, n * n);
+    return value;
+}
+/* Every key in one level, so that a read looks at one block; a cache with room for about a tenth. */
+static kv_lsm *cache_store(disk *d, kv_codec codec)
+{
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    d->recording = false;
+    o.cache_bytes = 320u << 10;
+    o.codec = codec;
+    o.table_bytes = 1u << 20;
+    o.l1_bytes = 64u << 20;
+    db = must_open(&o);
+    for (uint64_t i = 0; i < CACHE_KEYS; i++) CHECK_OK(kv_lsm_set(db, number_key(i), kv_cstr(cache_value(i))));
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_close(db));
+    return must_open(&o);                           /* with an empty cache */
+}
+/* Read key n; was its block in the cache? */
+static bool cache_read(kv_lsm *db, uint64_t n)
+{
+    kv_lsm_stats_t before = stats_of(db), after;
+    CHECK(value_is(db, number_key(n), cache_value(n)));
+    after = stats_of(db);
+    CHECK_EQ(after.cache_hits + after.cache_misses, before.cache_hits + before.cache_misses + 1);
+    CHECK(after.cache_bytes <= kv_lsm_get_options(db)->cache_bytes);
+    return after.cache_hits > before.cache_hits;
+}
+static uint64_t hot_key(uint64_t i) { return i * 37 % CACHE_KEYS; }
+static bool is_hot(uint64_t n) { for (uint64_t i = 0; i < CACHE_HOT; i++) if (hot_key(i) == n) return true; return false; }
+
+/* The hot blocks fill a third of the cache, what is read once would fill it ten times between two reads
+   of them: where all went in, none of them would ever be found. A cold block is let in by mistake only
+   where its mark outlived the marks of all others that share its place, some sixteen a sweep. */
+TEST(lsm_cache, what_is_read_once_does_not_drive_out_what_is_read_again)
+{
+    disk    *d = disk_new();
+    kv_lsm  *db = cache_store(d, KV_CODEC_NONE);
+    uint64_t hits = 0, full;
+    for (uint64_t i = 0; i < CACHE_HOT; i++) CHECK(!cache_read(db, hot_key(i)));
+    for (uint64_t i = 0; i < CACHE_HOT; i++) CHECK(cache_read(db, hot_key(i)));      /* there was room */
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t n = 0; n < CACHE_KEYS; n++) if (!is_hot(n)) (void)cache_read(db, n);
+        for (uint64_t i = 0; i < CACHE_HOT; i++) hits += cache_read(db, hot_key(i));
+    }
+    if (!CHECK(hits >= 3 * CACHE_HOT * 9 / 10)) fprintf(stderr, "%" PRIu64 " hits of %d\n", hits, 3 * CACHE_HOT);
+    full = stats_of(db).cache_bytes;
+    CHECK(full > kv_lsm_get_options(db)->cache_bytes / 2);
+    { uint64_t n = 0; CHECK_OK(kv_lsm_count(db, NULL, &n)); CHECK_EQ(n, CACHE_KEYS); }       /* a scan is no different */
+    for (uint64_t i = 0; i < CACHE_HOT; i++) hits += cache_read(db, hot_key(i));
+    CHECK(hits >= 4 * CACHE_HOT * 9 / 10);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+/* A full cache: how many of the blocks read for the first time in long are found at their second and third read? */
+static void cache_admission(kv_lsm *db, uint64_t *cold, uint64_t *second, uint64_t *third)
+{
+    *cold = *second = *third = 0;
+    for (uint64_t n = 0; n < CACHE_KEYS; n++) (void)cache_read(db, n);
+    for (uint64_t n = 0; n < CACHE_KEYS / 2; n += 7) {
+        if (cache_read(db, n)) continue;            /* the sweep filled the cache with it */
+        ++*cold;
+        *second += cache_read(db, n);
+        *third += cache_read(db, n);
+    }
+}
+TEST(lsm_cache, a_full_one_takes_a_block_in_when_it_is_missed_again)
+{
+    disk    *d = disk_new();
+    kv_lsm  *db = cache_store(d, KV_CODEC_NONE);
+    uint64_t cold, second, third;
+    cache_admission(db, &cold, &second, &third);
+    CHECK(cold >= 200);
+    if (!CHECK(second <= cold / 20 && third >= cold - cold / 20)) fprintf(stderr, "%" PRIu64 " cold, found then %" PRIu64 ", %" PRIu64 "\n", cold, second, third);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+TEST(lsm_cache, a_block_that_was_unpacked_goes_in_at_once)
+{
+    disk    *d;
+    kv_lsm  *db;
+    uint64_t cold, second, third;
+    if (!kv_codec_supported(KV_CODEC_LZ4)) { TEST_SKIP("LZ4 is not here"); return; }
+    d = disk_new();
+    db = cache_store(d, KV_CODEC_LZ4);
+    cache_admission(db, &cold, &second, &third);
+    CHECK(cold >= 200);
+    CHECK_EQ(second, cold);
+    CHECK_EQ(third, cold);
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
 /* ---- real files ---- */
 
 #if KVI_FILES
@@ -1894,6 +2149,73 @@ TEST(lsm_memory, a_large_value_takes_as_often_its_size_as_the_limits_say)
         disk_free(d);
     }
     free(value);
+}
+/* Gives nothing larger than a mebibyte, and remembers what was asked for. */
+typedef struct modest { test_memory memory; size_t most, refused; } modest;
+static void *modest_resize(void *user, void *memory, size_t old_size, size_t new_size)
+{
+    modest *m = (modest *)user;
+    if (new_size > m->most) m->most = new_size;
+    if (new_size > 1u << 20) { m->refused++; return NULL; }
+    return test_memory_resize(&m->memory, memory, old_size, new_size);
+}
+TEST(lsm_memory, a_value_over_the_limit_is_refused_before_anything_is_copied)
+{
+    static const size_t over = (size_t)KV_VALUE_SIZE_MAX + 1u;
+    char           bytes[16] = "not so many";       /* nobody may look at what lies behind them */
+    kv_slice       largest = kv_bytes(bytes, KV_VALUE_SIZE_MAX), larger = kv_bytes(bytes, over), most = kv_bytes(bytes, SIZE_MAX), large[3];
+    modest         m;
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db;
+    kv_lsm_batch  *batch;
+    kv_pair        pair;
+    size_t         calls;
+    memset(&m, 0, sizeof m);
+    o.allocator.resize = modest_resize;
+    o.allocator.user = &m;
+    o.cache_bytes = 64u << 10;
+    CHECK_EQ(KV_VALUE_SIZE_MAX, (1u << 30) - 1);
+    CHECK_OK(kv_check_value(largest));
+    CHECK_STATUS(kv_check_value(larger), KV_ERR_TOO_LARGE);
+    CHECK_STATUS(kv_check_value(most), KV_ERR_TOO_LARGE);
+    db = must_open(&o);
+    CHECK_OK(kv_lsm_set(db, KV_STR("k"), KV_STR("before")));
+    CHECK_EQ(m.refused, 0);
+
+    /* too large: no memory is asked for at all */
+    large[0] = larger; large[1] = most; large[2] = larger;
+    CHECK_OK(kv_lsm_batch_open(&o.allocator, &batch));
+    calls = m.memory.calls;
+    for (int i = 0; i < 3; i++) {
+        CHECK_STATUS(kv_lsm_set(db, KV_STR("k"), large[i]), KV_ERR_TOO_LARGE);
+        CHECK_STATUS(kv_set(kv_lsm_store(db), KV_STR("k"), large[i]), KV_ERR_TOO_LARGE);
+        CHECK_STATUS(kv_lsm_insert(db, KV_STR("new"), large[i]), KV_ERR_TOO_LARGE);
+        CHECK_STATUS(kv_lsm_compare_and_set(db, KV_STR("k"), KV_STR("before"), large[i]), KV_ERR_TOO_LARGE);
+        pair.key = KV_STR("k");
+        pair.value = large[i];
+        CHECK_STATUS(kv_lsm_batch_set(db, &pair, 1), KV_ERR_TOO_LARGE);
+        CHECK_STATUS(kv_lsm_batch_put(batch, KV_STR("k"), large[i]), KV_ERR_TOO_LARGE);
+        kv_lsm_batch_clear(batch);
+    }
+    CHECK(m.most < 1u << 20);
+    CHECK_EQ(m.refused, 0);
+    CHECK(m.memory.calls <= calls + 3);             /* none of it for a value */
+
+    /* the largest: memory for all of it is asked for first, and there is none */
+    CHECK_STATUS(kv_lsm_set(db, KV_STR("k"), largest), KV_ERR_NO_MEMORY);
+    CHECK(m.refused >= 1 && m.most >= KV_VALUE_SIZE_MAX);
+    CHECK_STATUS(kv_lsm_batch_put(batch, KV_STR("k"), largest), KV_ERR_NO_MEMORY);
+    kv_lsm_batch_close(batch);
+    CHECK(value_is(db, KV_STR("k"), "before"));
+    CHECK_EQ(count_all(db), 1);
+    CHECK_OK(kv_lsm_set(db, KV_STR("k"), KV_STR("after")));
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(m.memory.live_blocks, 0);
+    db = must_open(&o);
+    CHECK(value_is(db, KV_STR("k"), "after"));
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
 }
 TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
 {
