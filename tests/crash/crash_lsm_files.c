@@ -11,6 +11,8 @@
 #include "../kv_test.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -474,6 +476,76 @@ TEST(crash_files, odd_paths_work_and_impossible_ones_are_errors)
     CHECK(open_at(in_base("file"), &db) < 0 && db == NULL);
     end();
 }
+/* Directories below base, then a name that makes the path exactly `size` bytes long. */
+static void long_path(char *path, size_t size)
+{
+    size_t at = strlen(base);
+    memcpy(path, base, at);
+    while (size - at > 400) {
+        path[at] = '/';
+        memset(path + at + 1, 'd', 199);
+        path[at += 200] = 0;
+        CHECK(mkdir(path, 0700) == 0 || errno == EEXIST);
+    }
+    path[at] = '/';
+    memset(path + at + 1, 'd', 150);
+    path[at += 151] = 0;
+    CHECK(mkdir(path, 0700) == 0 || errno == EEXIST);
+    path[at] = '/';
+    memset(path + at + 1, 's', size - at - 1);
+    path[size] = 0;
+}
+static int entries_in(const char *path)
+{
+    DIR *d = opendir(path);
+    int  n = 0;
+    if (!d) return -1;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(d);
+    return n;
+}
+/* The system's paths end at PATH_MAX - 1 bytes, and those of a store's files are longer than its own.
+   Where only these are too long, the directory may stay, with no store in it. */
+TEST(crash_files, longest_path_works_and_a_longer_one_makes_no_store)
+{
+    static char path[PATH_MAX + 64], parent[PATH_MAX], text[PATH_MAX + 1000];
+    size_t      longest = 0;
+    begin();
+    for (size_t size = PATH_MAX + 2; size >= PATH_MAX - 60 && (!longest || size + 4 >= longest); size--) {
+        kv_lsm_options o = small_options();
+        kv_lsm        *db;
+        kv_status      s;
+        o.error_text = text;
+        o.error_text_size = sizeof text;
+        text[0] = 0;
+        long_path(path, size);
+        snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path), path);
+        s = open_with(path, &o, &db);
+        if (s == KV_OK) {
+            if (!longest) longest = size;
+            fill(db, 0, 400);
+            CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+            fill(db, 400, 500);
+            CHECK_OK(kv_lsm_close(db));
+            expect_store(path, 500);
+            CHECK_OK(kv_lsm_check(path, NULL, NULL, NULL));
+            shell("rm -rf '%s'/s*", parent);
+            continue;
+        }
+        CHECK(!longest);                                /* where it works, a shorter one does too */
+        CHECK(db == NULL && s != KV_ERR_CORRUPT && strlen(text) > size + 10);      /* the path, and why */
+        if (size >= PATH_MAX) CHECK_EQ(entries_in(parent), 0);
+        else if (entries_in(parent)) {
+            CHECK(rename(path, in_base("left")) == 0);
+            CHECK(access(in_base("left/CURRENT"), F_OK) != 0);
+            make_store(in_base("left"), 5);             /* it is in nobody's way */
+            expect_store(in_base("left"), 5);
+            shell("rm -rf left%s", "");
+        }
+    }
+    if (!CHECK(longest >= PATH_MAX - 40 && longest < PATH_MAX)) fprintf(stderr, "the longest is %zu bytes\n", longest);
+    end();
+}
 static int child_changes_directory(void *unused)
 {
     kv_lsm *db;
@@ -530,6 +602,59 @@ TEST(crash_files, directory_is_0700_and_files_are_0600)
     CHECK_OK(kv_lsm_close(db));
     umask(before);
     end();
+}
+/* Under a mask that takes the owner's own rights away: an error in words, or a store that opens again. */
+static int child_under_a_mask(void *octal)
+{
+    size_t  failed = test_failed_checks;
+    mode_t  mask = (mode_t)strtoul((const char *)octal, NULL, 8);
+    uint64_t wanted = 200;
+    kv_lsm *db;
+    kv_status s;
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) return 50;    /* root may read everything */
+    make_store(in_base("db"), 200);
+    umask(mask);
+    s = open_at(in_base("new"), &db);
+    if (s == KV_OK) {
+        fill(db, 0, 300);
+        CHECK_OK(kv_lsm_close(db));
+    } else CHECK(s != KV_ERR_CORRUPT && db == NULL && strlen(error_text) > 10);
+    umask(077);
+    if (s == KV_OK) expect_store(in_base("new"), 300);
+    else {
+        s = open_at(in_base("new"), &db);
+        if (s == KV_OK) CHECK_OK(kv_lsm_close(db));
+        else CHECK(s != KV_ERR_CORRUPT && strlen(error_text) > 10);
+    }
+    umask(mask);                                            /* and a store that is there already */
+    s = open_at(in_base("db"), &db);
+    if (s == KV_OK) {
+        uint64_t n = 0;
+        fill(db, 200, 500);
+        s = kv_lsm_flush(db);
+        CHECK(s == KV_OK || strlen(kv_last_error(kv_lsm_store(db))) > 10);
+        s = kv_lsm_count(db, NULL, &n);                     /* a table that it may write, and not read */
+        CHECK(s == KV_OK ? n == 500 : s == KV_ERR_IO && strlen(kv_last_error(kv_lsm_store(db))) > 10);
+        (void)kv_lsm_close(db);
+        wanted = 500;
+    } else CHECK(s != KV_ERR_CORRUPT && strlen(error_text) > 10);
+    umask(077);
+    s = open_at(in_base("db"), &db);
+    if (s == KV_OK) { CHECK_EQ(count_of(db), wanted); CHECK_OK(kv_lsm_close(db)); }
+    else CHECK(s != KV_ERR_CORRUPT && s != KV_NOT_FOUND && strlen(error_text) > 10);
+    shell("chmod -R u+rwx db%s", "");                       /* with the rights back, all of it is there */
+    expect_store(in_base("db"), wanted);
+    return test_failed_checks == failed ? 0 : 1;
+}
+TEST(crash_files, mask_that_takes_the_owners_rights_loses_nothing)
+{
+    static const char *const masks[] = { "0777", "0277", "0477", "0677", "0177" };
+    for (size_t i = 0; i < sizeof masks / sizeof masks[0]; i++) {
+        begin();
+        if (geteuid() == 0) CHECK_EQ(chown(base, 65534, 65534), 0);
+        if (!CHECK_EQ(in_child(child_under_a_mask, (void *)(uintptr_t)masks[i]), 0)) fprintf(stderr, "umask %s\n", masks[i]);
+        end();
+    }
 }
 TEST(crash_files, descriptors_close_on_exec)
 {
@@ -737,6 +862,64 @@ TEST(crash_files, read_only_open_reads_the_log_and_touches_nothing)
     CHECK_STATUS(open_with(in_base("nothing"), &o, &db), KV_NOT_FOUND);
     CHECK(access(in_base("nothing"), F_OK) != 0);
     end();
+}
+/* In a mount namespace of its own, so that nobody else sees the mounts: they go with this process. */
+enum { CHILD_MAY_NOT_MOUNT = 99 };
+static int child_on_a_read_only_mount(void *unused)
+{
+    static char    before[20000], after[20000];
+    size_t         failed = test_failed_checks;
+    kv_lsm_options o = small_options();
+    const char    *names[2] = { "disk/closed", "disk/killed" };
+    char           dir[100], path[100];
+    kv_lsm        *db;
+    (void)unused;
+    snprintf(dir, sizeof dir, "%s", in_base("disk"));
+    if (mkdir(dir, 0700) != 0) return 2;
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return CHILD_MAY_NOT_MOUNT;
+    if (mount("tmpfs", dir, "tmpfs", 0, "size=16m") != 0) return CHILD_MAY_NOT_MOUNT;
+    make_store(in_base(names[0]), 200);
+    snprintf(path, sizeof path, "%s", in_base(names[1]));
+    CHECK_EQ(in_child(child_leaves_open, path), -1);        /* 30 entries, in the log only */
+    if (mount("tmpfs", dir, "tmpfs", MS_REMOUNT | MS_RDONLY, NULL) != 0) return CHILD_MAY_NOT_MOUNT;
+    CHECK(mkdir(in_base("disk/other"), 0700) != 0 && errno == EROFS);
+    for (int i = 0; i < 2; i++) {
+        uint64_t  entries = i ? 30 : 200;
+        kv_status s;
+        snprintf(path, sizeof path, "%s", in_base(names[i]));
+        listing(path, before, sizeof before);
+        CHECK(before[0] != 0);
+        s = open_at(path, &db);
+        CHECK(s == KV_ERR_READ_ONLY || s == KV_ERR_IO);
+        CHECK(db == NULL && strlen(error_text) > 10);
+        o.read_only = true;
+        if (CHECK_OK(open_with(path, &o, &db))) {
+            CHECK_EQ(count_of(db), entries);
+            CHECK_STATUS(kv_lsm_set(db, KV_STR("a"), KV_STR("b")), KV_ERR_READ_ONLY);
+            CHECK_EQ(count_of(db), entries);
+            CHECK_OK(kv_lsm_close(db));
+        } else fprintf(stderr, "%s\n", error_text);
+        CHECK_OK(kv_lsm_check(path, NULL, NULL, NULL));
+        listing(path, after, sizeof after);
+        CHECK(strcmp(before, after) == 0);
+    }
+    CHECK(open_at(in_base("disk/new"), &db) < 0 && db == NULL && strlen(error_text) > 10);
+    CHECK(access(in_base("disk/new"), F_OK) != 0);
+    o.read_only = true;
+    CHECK_STATUS(open_with(in_base("disk/new"), &o, &db), KV_NOT_FOUND);
+    if (!CHECK_EQ(mount("tmpfs", dir, "tmpfs", MS_REMOUNT, NULL), 0)) return 3;
+    expect_store(in_base(names[0]), 200);
+    expect_store(in_base(names[1]), 30);
+    return test_failed_checks == failed ? 0 : 1;
+}
+TEST(crash_files, really_read_only_file_system_reads_and_refuses)
+{
+    int result;
+    begin();
+    result = in_child(child_on_a_read_only_mount, NULL);
+    end();
+    if (result == CHILD_MAY_NOT_MOUNT) { TEST_SKIP("a mount of its own needs root"); return; }
+    CHECK_EQ(result, 0);
 }
 static int child_as_nobody(void *how)
 {
