@@ -823,7 +823,7 @@ KVI_INLINE bool kvi_spin_try(uint32_t *lock) { return kvi_peek_u32(lock) == 0 &&
 KVI_INLINE void kvi_spin_lock(uint32_t *lock)
 {
     uint32_t turns = 0;
-    while (!kvi_spin_try(lock)) {
+    while (KVI_THREADS && !kvi_spin_try(lock)) {
         if (++turns < 64) kvi_pause(); else kvi_yield();
     }
 }

@@ -471,7 +471,9 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_REVIEW_LAST 16384           /* and again; in steps of 16 times */
 #define KVI_LSM_REVIEW_BYTES ((size_t)4 << 20)  /* a larger one is left as it is */
 #define KVI_LSM_ROOT_SIZE 1024              /* of the current directory, where a path is relative to it; longer ones stay relative */
-#define KVI_LSM_SHARDS 16                   /* of the block cache */
+#define KVI_LSM_SHARDS (KVI_SMALL && !KVI_THREADS ? 1u : 16u)   /* of the block cache */
+#define KVI_LSM_MAPS (KVI_FILES || !KVI_SMALL)  /* may tables and logs be mapped? */
+#define KVI_LSM_QUICK (!KVI_SMALL)          /* are there heads and filters in memory beside what the files need? */
 #define KVI_LSM_NO_SEQUENCE UINT64_MAX
 #define KVI_LSM_NO_VALUE kv_bytes(NULL, 0)
 
@@ -1853,7 +1855,7 @@ KVI_PRIVATE bool kvi_lsm_block_verify(const uint8_t *in, size_t size, uint64_t s
 KVI_PRIVATE void kvi_lsm_index_free(kv_lsm *db, kvi_lsm_index *x, size_t map_size)
 {
     if (!x) return;
-    if (x->map) db->io->unmap(db->io->user, x->map, map_size);
+    if (KVI_LSM_MAPS && x->map) db->io->unmap(db->io->user, x->map, map_size);
     kvi_sub_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
     kvi_sub_u64(&db->filter_bytes, x->filter_bytes);
     kvi_free(&db->options.allocator, x, x->memory_bytes);
@@ -2042,7 +2044,7 @@ KVI_PRIVATE kv_status kvi_lsm_table_read_index(kv_lsm *db, kvi_lsm_table *t, kv_
     if (s == KV_OK && !kvi_lsm_block_verify(block, f.index_size, seed + f.index, KVI_LSM_BLOCK_INDEX, true, &h)) s = KV_ERR_CORRUPT;
     if (s == KV_OK && !kvi_lsm_index_over(&raw, block + KVI_LSM_BLOCK_SIZE, h.raw_size, start - KVI_LSM_HEADER_SIZE)) s = KV_ERR_CORRUPT;
     if (s == KV_OK) {
-        *index = kvi_lsm_index_new(db, &raw, filter, filter_size, db->options.map_tables && db->io->map);
+        *index = kvi_lsm_index_new(db, &raw, filter, filter_size, KVI_LSM_MAPS && db->options.map_tables && db->io->map);
         if (!*index) s = KV_ERR_NO_MEMORY;
     }
     kvi_free(&db->options.allocator, memory, size);
@@ -2060,7 +2062,7 @@ KVI_PRIVATE kv_status kvi_lsm_table_load(kv_lsm *db, kvi_lsm_table *t, const kvi
     s = db->io->size(db->io->user, file, &size);
     if (s == KV_OK && size != t->size) s = KV_ERR_CORRUPT;
     if (s == KV_OK) s = kvi_lsm_table_read_index(db, t, file, size, &x);
-    if (s == KV_OK && x->verified) {
+    if (KVI_LSM_MAPS && s == KV_OK && x->verified) {
         const void *map;
         if (size <= SIZE_MAX && db->io->map(db->io->user, file, (size_t)size, &map) == KV_OK) x->map = (const uint8_t *)map;
         else x->verified = NULL;                            /* read, then */
@@ -2148,7 +2150,7 @@ KVI_PRIVATE kv_status kvi_lsm_block_read(kv_lsm *db, kvi_lsm_table *t, const kvi
     kvi_lsm_block *b = NULL;
     kv_file       *file;
     kv_status      s;
-    if (x->map) return kvi_lsm_block_make(db, t, offset, x->map + offset, size, help, block);
+    if (KVI_LSM_MAPS && x->map) return kvi_lsm_block_make(db, t, offset, x->map + offset, size, help, block);
     if (size > sizeof scratch || db->options.codec == KV_CODEC_NONE) {
         b = (kvi_lsm_block *)kvi_alloc(&db->options.allocator, sizeof *b + size);
         if (!b) return kvi_lsm_no_memory(db);
@@ -2172,7 +2174,7 @@ KVI_PRIVATE kv_status kvi_lsm_page_get(kv_lsm *db, kvi_lsm_table *t, const kvi_l
     uint64_t  offset = x->offsets[i];
     kv_status s;
     *block = NULL;
-    if (x->map && x->map[offset + 17] == KV_CODEC_NONE) {
+    if (KVI_LSM_MAPS && x->map && x->map[offset + 17] == KV_CODEC_NONE) {
         const uint8_t *at = x->map + offset;
         size_t         size = (size_t)(x->offsets[i + 1] - offset);
         *page = own;
@@ -2632,7 +2634,7 @@ KVI_PRIVATE bool kvi_lsm_table_overlaps(const kvi_lsm_table *t, kv_slice smalles
 
 KVI_PRIVATE void kvi_lsm_log_unmap(kv_lsm *db, kvi_lsm_log *log)
 {
-    if (log->window) db->io->unmap(db->io->user, log->window, log->window_size);
+    if (KVI_LSM_MAPS && log->window) db->io->unmap(db->io->user, log->window, log->window_size);
     log->window = NULL;
 }
 KVI_PRIVATE void kvi_lsm_log_release(kv_lsm *db, kvi_lsm_log *log)
@@ -2964,7 +2966,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_new(kv_lsm *db, uint64_t chain, uint64_t befor
         return s;
     }
     log->size = sizeof header;
-    log->mapped = db->options.map_tables && db->options.sync != KV_SYNC_WRITE && db->io->map_write && db->io->truncate && db->io->unmap;
+    log->mapped = KVI_LSM_MAPS && db->options.map_tables && db->options.sync != KV_SYNC_WRITE && db->io->map_write && db->io->truncate && db->io->unmap;
     kvi_add_u64(&db->written, sizeof header);
     *out = log;
     return KV_OK;
@@ -2988,7 +2990,7 @@ KVI_PRIVATE uint8_t *kvi_lsm_log_window(kv_lsm *db, kvi_lsm_log *log, size_t siz
 KVI_PRIVATE kv_status kvi_lsm_log_cut(kv_lsm *db, kvi_lsm_log *log)
 {
     kv_status s;
-    if (!log->longer) return KV_OK;
+    if (!KVI_LSM_MAPS || !log->longer) return KV_OK;
     kvi_lsm_log_unmap(db, log);
     s = db->io->truncate(db->io->user, log->file, log->size);
     if (s == KV_OK) s = kvi_lsm_sync_file(db, log->file);
@@ -3690,6 +3692,7 @@ KVI_PRIVATE bool kvi_lsm_enter(kv_lsm *db, kvi_lsm_writer *w)
         kvi_mutex_unlock(&db->mutex);
         return false;
     }
+    if (!KVI_THREADS) return true;
     w->next = NULL;
     *db->writers_end = w;
     db->writers_end = &w->next;
@@ -3712,7 +3715,7 @@ KVI_PRIVATE bool kvi_lsm_enter(kv_lsm *db, kvi_lsm_writer *w)
 /* End the group that ends with `last`; the leader's mutex is given up. */
 KVI_PRIVATE void kvi_lsm_leave(kv_lsm *db, kvi_lsm_writer *leader, kvi_lsm_writer *last, kv_status status)
 {
-    for (;;) {
+    while (KVI_THREADS) {
         kvi_lsm_writer *w = db->writers;
         db->writers = w->next;
         if (!db->writers) db->writers_end = &db->writers;
@@ -3722,7 +3725,7 @@ KVI_PRIVATE void kvi_lsm_leave(kv_lsm *db, kvi_lsm_writer *leader, kvi_lsm_write
         if (w != leader) { db->woken++; if (w->waiting) kvi_cond_signal(&w->cond); }
         if (w == last) break;
     }
-    if (db->writers && db->writers->waiting) kvi_cond_signal(&db->writers->cond);
+    if (KVI_THREADS && db->writers && db->writers->waiting) kvi_cond_signal(&db->writers->cond);
     kvi_mutex_unlock(&db->mutex);
 }
 
@@ -3831,8 +3834,8 @@ KVI_PRIVATE kv_status kvi_lsm_wait_work(kv_lsm *db)
 {
     uint64_t  start = kvi_now_ns();
     kv_status s = KV_OK;
-    if (db->sync_wanted) s = kvi_lsm_settle(db);            /* the sync thread waits for no leader, who may wait for long */
-    else if (db->has_thread) {
+    if (KVI_THREADS && db->sync_wanted) s = kvi_lsm_settle(db);            /* the sync thread waits for no leader, who may wait for long */
+    else if (KVI_THREADS && db->has_thread) {
         kvi_lsm_wake(db);
         kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
         if (db->background < 0) s = kvi_error_set(&db->error, db->background, NULL);
@@ -3857,7 +3860,7 @@ KVI_PRIVATE void kvi_lsm_slow_down(kv_lsm *db, uint32_t tables, size_t bytes)
     start = kvi_now_ns();
     kvi_lsm_wake(db);
     kvi_mutex_unlock(&db->mutex);
-    if (db->has_thread) kvi_sleep_ms(1); else (void)kvi_lsm_work_step(db);
+    if (KVI_THREADS && db->has_thread) kvi_sleep_ms(1); else (void)kvi_lsm_work_step(db);
     kvi_mutex_lock(&db->mutex);
     db->stall_ns += kvi_now_ns() - start;
 }
@@ -3963,9 +3966,9 @@ KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
     kv_status    s = KV_OK;
     kvi_lsm_record_header((uint8_t *)db->record.data, kvi_lsm_seed(db->id, log->number, KVI_LSM_LOG) + log->size,
                           db->record.size - KVI_LSM_RECORD_SIZE, sequence, log->durable);
-    if (log->mapped) window = kvi_lsm_log_window(db, log, db->record.size);
+    if (KVI_LSM_MAPS && log->mapped) window = kvi_lsm_log_window(db, log, db->record.size);
     if (window) memcpy(window, db->record.data, db->record.size);
-    else if (log->longer || db->io == kv_io_default()) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
+    else if ((KVI_LSM_MAPS && log->longer) || (KVI_FILES && db->io == kv_io_default())) s = db->io->write_at(db->io->user, log->file, log->size, db->record.data, db->record.size);
     else s = db->io->append(db->io->user, log->file, db->record.data, db->record.size);   /* the system's own would ask where the end is */
     if (KVI_MUTANT(KVI_MUTANT_APPEND_ERROR) && s < 0) s = KV_OK;
     if (s < 0) {
@@ -4012,7 +4015,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_group(kv_lsm *db, const kvi_lsm_group *g)
     for (const kvi_lsm_writer *w = g->first;; w = w->next) {
         if (w->op) at = kvi_lsm_put_op(at, w->op, w->key, w->value);
         else { kvi_copy(at, w->ops.data, w->ops.size); at += w->ops.size; }
-        if (w == g->last) break;
+        if (!KVI_THREADS || w == g->last) break;
     }
     db->record.size = size;
     if (KVI_MUTANT(KVI_MUTANT_BATCH_SPLIT) && g->count > 1) return kvi_lsm_append_split(db, g);
@@ -4030,7 +4033,7 @@ KVI_PRIVATE void kvi_lsm_insert_group(kv_lsm *db, const kvi_lsm_group *g)
             kv_slice       key, value;
             while (kvi_lsm_read_op(&r, &op, &key, &value)) kvi_lsm_memtable_insert(db->active, op, key, value, ++sequence);
         }
-        if (w == g->last) break;
+        if (!KVI_THREADS || w == g->last) break;
     }
     db->sequence = sequence;
 }
@@ -4080,21 +4083,21 @@ KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
     kvi_lsm_group g;
     uint64_t      start = 0;
     kv_status     s;
-    if (w->sync) kvi_lsm_await_company(db);
+    if (KVI_THREADS && w->sync) kvi_lsm_await_company(db);
     if (w->count) s = kvi_lsm_make_room(db, kvi_lsm_entries_bound(w->count, w->key_bytes, w->value_bytes));
     else s = kvi_lsm_can_sync(db) ? KV_OK : kvi_lsm_is_broken(db);
     if (s < 0) { kvi_lsm_leave(db, w, w, s); return s; }
-    g = kvi_lsm_gather(w);
-    if (db->broken < 0) g = kvi_lsm_gather_one(w);          /* only a sync may go on: those behind learn why they may not */
-    if (db->sync_wanted) g.sync = true;
+    g = KVI_THREADS ? kvi_lsm_gather(w) : kvi_lsm_gather_one(w);
+    if (KVI_THREADS && db->broken < 0) g = kvi_lsm_gather_one(w);          /* only a sync may go on: those behind learn why they may not */
+    if (KVI_THREADS && db->sync_wanted) g.sync = true;
     kvi_mutex_unlock(&db->mutex);
-    if (g.sync) start = kvi_now_ns();
+    if (KVI_THREADS && g.sync) start = kvi_now_ns();
     s = kvi_lsm_write_group(db, &g);
-    if (g.sync) start = kvi_now_ns() - start;
+    if (KVI_THREADS && g.sync) start = kvi_now_ns() - start;
     kvi_mutex_lock(&db->mutex);
     db->groups++;
     db->writes += g.writers;
-    if (g.sync) { db->sync_ns = db->sync_ns - db->sync_ns / 8 + start / 8; db->company = db->queued; }
+    if (KVI_THREADS && g.sync) { db->sync_ns = db->sync_ns - db->sync_ns / 8 + start / 8; db->company = db->queued; }
     if (g.sync && s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
     else if (g.count && s == KV_OK && db->options.sync == KV_SYNC_BATCH && !db->unsynced_since_ms) {
         db->unsynced_since_ms = kvi_now_ms() + 1;
@@ -4557,7 +4560,7 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_pick_table(const kvi_lsm_version *v, uint32_t
    written anew less often. It looks again in a moment: only a thread can. */
 KVI_PRIVATE bool kvi_lsm_busy(const kv_lsm *db)
 {
-    return !db->options.no_background && kvi_now_ms() - kvi_peek_u64(&db->rotated_ms) < KVI_LSM_BUSY_MS;
+    return KVI_THREADS && !db->options.no_background && kvi_now_ms() - kvi_peek_u64(&db->rotated_ms) < KVI_LSM_BUSY_MS;
 }
 
 /* Fill the plan (inputs: room for every table). False: nothing is due. */
@@ -4859,6 +4862,7 @@ KVI_PRIVATE void kvi_lsm_sync_thread(void *argument)
 }
 KVI_PRIVATE void kvi_lsm_threads_stop(kv_lsm *db)
 {
+    if (!KVI_THREADS) return;
     kvi_mutex_lock(&db->mutex);
     db->stopping = true;
     kvi_cond_broadcast(&db->work_wanted);
@@ -4871,7 +4875,7 @@ KVI_PRIVATE void kvi_lsm_threads_stop(kv_lsm *db)
 KVI_PRIVATE kv_status kvi_lsm_threads_start(kv_lsm *db)
 {
     kv_status s;
-    if (db->options.no_background) return KV_OK;
+    if (!KVI_THREADS || db->options.no_background) return KV_OK;
     s = kvi_thread_start(&db->thread, kvi_lsm_work_thread, db);
     db->has_thread = s == KV_OK;
     if (s == KV_OK && db->options.sync == KV_SYNC_BATCH) {
@@ -5919,6 +5923,7 @@ KVI_PRIVATE kv_status kvi_lsm_resolve(const kv_lsm_options *given, kv_lsm_option
         if (!o->io) o->io = d.io;
     }
     if (!KVI_THREADS) o->no_background = true;
+    if (!KVI_LSM_MAPS) o->map_tables = false;
     if (o->memtable_bytes < 4096 || (uint64_t)o->memtable_bytes > UINT64_C(2) << 30) *what = "memtable_bytes is not 4 KiB to 2 GiB";
     else if (o->block_bytes < 64 || o->block_bytes > 16u << 20) *what = "block_bytes is not 64 bytes to 16 MiB";
     else if (o->codec < KV_CODEC_NONE || o->codec > KV_CODEC_ZSTD) *what = "codec is none that there is";
@@ -6003,14 +6008,14 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     db->options = *o;
     db->options.error_text = NULL;
     db->io = o->io;
-    db->store.ops = kvi_lsm_store_ops();
+    if (KVI_THREADS) db->store.ops = kvi_lsm_store_ops();   /* else kv_lsm_store does: who does not call it need not have all that is behind it */
     db->store.name = "lsm";
     db->store.caps = KV_CAP_ORDERED | KV_CAP_DURABLE | KV_CAP_THREADS | (o->read_only ? 0u : (uint32_t)KV_CAP_WRITE);
     db->fork_count = kvi_fork_count();
     db->writers_end = &db->writers;
     db->snapshots.next = db->snapshots.prev = &db->snapshots;
     db->edit.allocator = db->record.allocator = o->allocator;
-    root_size = o->io == kv_io_default() && path[0] != '/' ? kvi_current_directory(root, sizeof root) : 0;     /* where it is now, not where the process may go */
+    root_size = KVI_FILES && o->io == kv_io_default() && path[0] != '/' ? kvi_current_directory(root, sizeof root) : 0;     /* where it is now, not where the process may go */
     db->path_size = root_size + strlen(path) + 1;
     db->names_size = db->path_size + 48;
     db->path = (char *)kvi_alloc(&o->allocator, db->path_size);
@@ -7017,7 +7022,11 @@ KVI_LSM_DEFINE kv_status kv_lsm_close(kv_lsm *db)
     return s;
 }
 
-KVI_LSM_DEFINE kv_store *kv_lsm_store(kv_lsm *db) { return db ? &db->store : NULL; }
+KVI_LSM_DEFINE kv_store *kv_lsm_store(kv_lsm *db)
+{
+    if (db && !KVI_THREADS) db->store.ops = kvi_lsm_store_ops();
+    return db ? &db->store : NULL;
+}
 KVI_LSM_DEFINE const kv_lsm_options *kv_lsm_get_options(const kv_lsm *db) { return db ? &db->options : NULL; }
 
 /* ---- reads ---- */
