@@ -2081,6 +2081,23 @@ KVI_COMPRESS_DEFINE kv_status kv_compressor_open(const kv_compress_options *opti
     return KV_OK;
 }
 
+/* For a module that only calls kv_codec_pack and kv_codec_unpack, with a codec that is supported: no filter, no
+   dictionary. */
+KVI_PRIVATE kv_status kvi_compressor_open_plain(const kv_allocator *a, kv_codec codec, int level, kv_compressor **compressor)
+{
+    kv_compressor *c;
+    if (codec == KV_CODEC_LZ4 && (level < KVI_LZ4_LEVEL_MIN || level > KVI_LZ4_LEVEL_MAX)) return KV_ERR_INVALID;
+#if KVI_ZSTD
+    if (codec == KV_CODEC_ZSTD && (level < ZSTD_minCLevel() || level > ZSTD_maxCLevel())) return KV_ERR_INVALID;
+#endif
+    *compressor = c = (kv_compressor *)kvi_alloc_zero(a, sizeof *c);
+    if (!c) return KV_ERR_NO_MEMORY;
+    c->options.allocator = *a;
+    c->options.codec = codec;
+    c->options.level = level;
+    return KV_OK;
+}
+
 KVI_COMPRESS_DEFINE const kv_compress_options *kv_compressor_options(const kv_compressor *c) { return c ? &c->options : NULL; }
 KVI_COMPRESS_DEFINE const char *kv_compressor_last_error(const kv_compressor *c) { return c ? kvi_error_text(&c->error) : ""; }
 

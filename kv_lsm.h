@@ -473,6 +473,7 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_ROOT_SIZE 1024              /* of the current directory, where a path is relative to it; longer ones stay relative */
 #define KVI_LSM_SHARDS (KVI_SMALL && !KVI_THREADS ? 1u : 16u)   /* of the block cache */
 #define KVI_LSM_MAPS (KVI_FILES || !KVI_SMALL)  /* may tables and logs be mapped? */
+#define KVI_LSM_CODECS (KVI_LZ4 || KVI_ZSTD)    /* is there any to pack blocks with? */
 #define KVI_LSM_QUICK (!KVI_SMALL)          /* are there heads and filters in memory beside what the files need? */
 #define KVI_LSM_NO_SEQUENCE UINT64_MAX
 #define KVI_LSM_NO_VALUE kv_bytes(NULL, 0)
@@ -609,15 +610,21 @@ KVI_INLINE uint64_t kvi_lsm_head_after(kv_slice prefix, const void *key, size_t 
        a spin lock for the view pointer, one for each cache shard                                  */
 
 typedef struct kvi_lsm_entry {              /* in a memtable; links follow */
+#if KVI_LSM_QUICK
     KVI_ALIGN_64 uint64_t head;             /* of the key, behind the memtable's prefix */
-    uint64_t sequence;
+#endif
+    KVI_ALIGN_64 uint64_t sequence;
     const uint8_t *bytes;                   /* the key, then the value */
     uint32_t value_size;
     uint16_t key_size;
     uint8_t  op, height;
 } kvi_lsm_entry;
 
+#if KVI_LSM_QUICK
 typedef struct kvi_lsm_link { KVI_ALIGN_64 uint64_t head; kvi_pointer to; } kvi_lsm_link;   /* head: of where it leads to; atomic both */
+#else
+typedef struct kvi_lsm_link { kvi_pointer to; } kvi_lsm_link;
+#endif
 
 typedef struct kvi_lsm_chunk { struct kvi_lsm_chunk *next; size_t size; } kvi_lsm_chunk;
 
@@ -649,7 +656,7 @@ typedef struct kvi_lsm_memtable {
     uint64_t      *filter;                  /* words, each four bits a key that is here; atomic */
     uint32_t       filter_words;
     uint64_t       hash_seed;
-    uint8_t        prefix[64];              /* what the heads leave out */
+    uint8_t        prefix[KVI_LSM_QUICK ? 64 : 1];  /* what the heads leave out */
     size_t         prefix_size, shared_size;/* shared_size: what all keys share so far, for the next memtable */
     uint64_t       review_at;               /* so many entries: see kvi_lsm_reorder; 0: no more */
     kvi_lsm_entry *head;                    /* a tower with no key, before all */
@@ -1043,7 +1050,10 @@ KVI_INLINE kv_slice kvi_lsm_memtable_prefix(const kvi_lsm_memtable *m) { return 
 KVI_INLINE int kvi_lsm_entry_order(const kvi_lsm_entry *e, uint64_t head, kv_slice key, uint64_t sequence)
 {
     int order;
+#if KVI_LSM_QUICK
     if (e->head != head) return e->head < head ? -1 : 1;
+#endif
+    (void)head;
     order = kvi_compare(kvi_lsm_entry_key(e), key);
     if (order) return order;
     return e->sequence > sequence ? -1 : e->sequence < sequence;
@@ -1051,7 +1061,7 @@ KVI_INLINE int kvi_lsm_entry_order(const kvi_lsm_entry *e, uint64_t head, kv_sli
 
 KVI_INLINE size_t kvi_lsm_entry_size(uint32_t height)       /* without key and value */
 {
-    return sizeof(kvi_lsm_entry) + height * sizeof(kvi_lsm_link);
+    return (sizeof(kvi_lsm_entry) + height * sizeof(kvi_lsm_link) + 7) & ~(size_t)7;
 }
 /* Room for `count` entries; SIZE_MAX where that is more than there can be. They share what is over a
    tower of one for each: on average a third of a link is used, and two are there. */
@@ -1101,7 +1111,9 @@ KVI_INLINE uint64_t *kvi_lsm_memtable_word(const kvi_lsm_memtable *m, uint64_t h
 }
 KVI_INLINE bool kvi_lsm_memtable_perhaps(const kvi_lsm_memtable *m, uint64_t hash)
 {
-    uint64_t bits, *word = kvi_lsm_memtable_word(m, hash, &bits);
+    uint64_t bits, *word;
+    if (!KVI_LSM_QUICK) return true;
+    word = kvi_lsm_memtable_word(m, hash, &bits);
     return (kvi_peek_u64(word) & bits) == bits;
 }
 
@@ -1112,7 +1124,7 @@ KVI_PRIVATE void kvi_lsm_memtable_free(kv_lsm *db, kvi_lsm_memtable *m)
         kvi_free_huge(&db->options.allocator, m->chunks, m->chunks->size);
         m->chunks = next;
     }
-    kvi_free(&db->options.allocator, m->filter, m->filter_words * sizeof *m->filter);
+    if (KVI_LSM_QUICK) kvi_free(&db->options.allocator, m->filter, m->filter_words * sizeof *m->filter);
     kvi_free(&db->options.allocator, m, sizeof *m);
 }
 /* A byte for each 128 of the memtable: eight to ten bits an entry of moderate size. */
@@ -1126,9 +1138,11 @@ KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_mem
     kvi_lsm_memtable *m = (kvi_lsm_memtable *)kvi_alloc_zero(&db->options.allocator, sizeof *m);
     kvi_lsm_entry    *head;
     if (!m) return NULL;
-    m->filter_words = (uint32_t)kvi_lsm_memtable_filter_words(db->options.memtable_bytes);
-    m->filter = (uint64_t *)kvi_alloc_zero(&db->options.allocator, m->filter_words * sizeof *m->filter);
-    if (!m->filter || !kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX))) { kvi_lsm_memtable_free(db, m); return NULL; }
+    if (KVI_LSM_QUICK) {
+        m->filter_words = (uint32_t)kvi_lsm_memtable_filter_words(db->options.memtable_bytes);
+        m->filter = (uint64_t *)kvi_alloc_zero(&db->options.allocator, m->filter_words * sizeof *m->filter);
+    }
+    if ((KVI_LSM_QUICK && !m->filter) || !kvi_lsm_memtable_reserve(db, m, kvi_lsm_entry_size(KVI_LSM_HEIGHT_MAX))) { kvi_lsm_memtable_free(db, m); return NULL; }
     kvi_poke_size(&m->allocated_bytes, m->allocated_bytes + m->filter_words * sizeof *m->filter);
     m->hash_seed = db->hash_seed;
     m->review_at = KVI_LSM_REVIEW_FIRST;
@@ -1141,7 +1155,7 @@ KVI_PRIVATE kvi_lsm_memtable *kvi_lsm_memtable_new(kv_lsm *db, const kvi_lsm_mem
     head->height = KVI_LSM_HEIGHT_MAX;
     m->head = head;
     for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) m->finger[i] = head;
-    if (before && before->count) {
+    if (KVI_LSM_QUICK && before && before->count) {
         m->prefix_size = before->shared_size < sizeof m->prefix ? before->shared_size : sizeof m->prefix;
         memcpy(m->prefix, before->finger[0]->bytes, m->prefix_size);
     }
@@ -1159,11 +1173,16 @@ KVI_INLINE kvi_lsm_entry *kvi_lsm_memtable_walk(const kvi_lsm_memtable *m, uint6
     for (;;) {
         const kvi_lsm_link *link = &kvi_lsm_links(at)[level];
         kvi_lsm_entry      *next = (kvi_lsm_entry *)kvi_load_ptr(&link->to);
+#if !KVI_LSM_QUICK
+        (void)writer;
+        if (next && next != beyond && kvi_lsm_entry_order(next, head, key, sequence) < 0) { at = next; continue; }
+#else
         if (next && next != beyond) {
             uint64_t there = kvi_peek_u64(&link->head);
             if (there < head ? writer || kvi_lsm_entry_order(next, head, key, sequence) < 0
                              : there == head && kvi_lsm_entry_order(next, head, key, sequence) < 0) { at = next; continue; }
         }
+#endif
         if (before) before[level] = at;
         if (level == 0) return next;
         beyond = next;
@@ -1172,7 +1191,7 @@ KVI_INLINE kvi_lsm_entry *kvi_lsm_memtable_walk(const kvi_lsm_memtable *m, uint6
 }
 KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_seek(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence, kvi_lsm_entry **before)
 {
-    return kvi_lsm_memtable_walk(m, kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size), key, sequence, false, before);
+    return kvi_lsm_memtable_walk(m, KVI_LSM_QUICK ? kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size) : 0, key, sequence, false, before);
 }
 KVI_PRIVATE kvi_lsm_entry *kvi_lsm_memtable_before(const kvi_lsm_memtable *m, kv_slice key, uint64_t sequence)  /* the last one before it, or NULL */
 {
@@ -1216,7 +1235,11 @@ KVI_INLINE void kvi_lsm_memtable_share(kvi_lsm_memtable *m, kv_slice key)
 KVI_INLINE bool kvi_lsm_memtable_follows(const kvi_lsm_memtable *m, uint64_t head, kv_slice key, uint64_t sequence)
 {
     const kvi_lsm_entry *last = m->finger[0], *next = (const kvi_lsm_entry *)kvi_peek_ptr(&kvi_lsm_links(last)->to);
+#if KVI_LSM_QUICK
     uint64_t             there = kvi_peek_u64(&kvi_lsm_links(last)->head);
+#else
+    uint64_t             there = head;
+#endif
     if (last != m->head && kvi_lsm_entry_order(last, head, key, sequence) >= 0) return false;
     return !next || there > head || (there == head && kvi_lsm_entry_order(next, head, key, sequence) > 0);
 }
@@ -1228,15 +1251,21 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     uint32_t       height = kvi_lsm_random_height(m), known = m->height;
     size_t         size = kvi_lsm_entry_size(height) + key.size + value.size;
     uint8_t       *bytes = m->free_end - (key.size + value.size);
-    uint64_t       bits, *word = kvi_lsm_memtable_word(m, kvi_hash(key.data, key.size, m->hash_seed), &bits);
+    uint64_t       head = 0;
     KV_ASSERT((size_t)(m->free_end - m->free_at) >= size);
     m->free_at += kvi_lsm_entry_size(height);
     m->free_end = bytes;
-    kvi_lsm_memtable_share(m, key);
-    kvi_poke_u64(word, kvi_peek_u64(word) | bits);
+    if (KVI_LSM_QUICK) {
+        uint64_t bits, *word = kvi_lsm_memtable_word(m, kvi_hash(key.data, key.size, m->hash_seed), &bits);
+        kvi_lsm_memtable_share(m, key);
+        kvi_poke_u64(word, kvi_peek_u64(word) | bits);
+        head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
+    }
 
     /* 1. the entry itself */
-    e->head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
+#if KVI_LSM_QUICK
+    e->head = head;
+#endif
     e->sequence = sequence;
     e->bytes = bytes;
     e->key_size = (uint16_t)key.size;
@@ -1247,14 +1276,18 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     kvi_copy(bytes + key.size, value.data, value.size);
 
     /* 2. its place: right behind the newest one, as in a load in order, or searched */
-    if (!kvi_lsm_memtable_follows(m, e->head, key, sequence)) (void)kvi_lsm_memtable_walk(m, e->head, key, sequence, true, m->finger);
+    if (!kvi_lsm_memtable_follows(m, head, key, sequence)) (void)kvi_lsm_memtable_walk(m, head, key, sequence, true, m->finger);
 
     /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
     for (uint32_t i = 0; i < height; i++) {
         kvi_lsm_link *from = &kvi_lsm_links(m->finger[i])[i], *to = &kvi_lsm_links(e)[i];
+#if KVI_LSM_QUICK
         kvi_poke_u64(&to->head, kvi_peek_u64(&from->head));
+#endif
         kvi_poke_ptr(&to->to, kvi_peek_ptr(&from->to));
+#if KVI_LSM_QUICK
         kvi_poke_u64(&from->head, e->head);
+#endif
         kvi_store_ptr(&from->to, e);
         m->finger[i] = e;
     }
@@ -1444,7 +1477,7 @@ KVI_PRIVATE uint32_t kvi_lsm_page_lower(const kvi_lsm_page *p, kv_slice key)
     if (order < 0 || (order == 0 && key.size < p->prefix_size)) return 0;
     if (order > 0) return p->count;
     tail = kvi_lsm_slice_from(key, both);
-    if (p->heads) {
+    if (KVI_LSM_QUICK && p->heads) {
         head = kvi_lsm_head32(tail);
         while (low < high) {                                /* the first head that is not below */
             uint32_t middle = (low + high) / 2;
@@ -1473,7 +1506,7 @@ KVI_PRIVATE uint32_t kvi_lsm_page_find(const kvi_lsm_page *p, kv_slice key, uint
     uint32_t i;
     kv_slice tail;
     *more = false;
-    if (p->bucket_bits) {
+    if (KVI_LSM_QUICK && p->bucket_bits) {
         uint32_t bucket = p->buckets[kvi_lsm_bucket(hash, p->bucket_bits)];
         if (bucket == 0) return p->count;
         i = bucket < 255 ? bucket - 1 : kvi_lsm_page_lower(p, key);
@@ -1912,7 +1945,7 @@ KVI_PRIVATE bool kvi_lsm_index_over(kvi_lsm_index_raw *x, const uint8_t *raw, si
 KVI_PRIVATE kvi_lsm_index *kvi_lsm_index_new(kv_lsm *db, const kvi_lsm_index_raw *raw, const uint8_t *filter, size_t filter_size, bool mapped)
 {
     size_t         bits = mapped ? ((size_t)raw->count + 31) / 32 * 4 : 0, lines = filter ? filter_size - 8 : 0;
-    size_t         fixed = sizeof(kvi_lsm_index) + 64 + lines, columns = (size_t)raw->count * 20 + 8 + bits;
+    size_t         fixed = sizeof(kvi_lsm_index) + 64 + lines, columns = (size_t)raw->count * (KVI_LSM_QUICK ? 20 : 12) + 8 + bits;
     size_t         size = fixed + columns + raw->prefix_size + raw->key_bytes;
     uint8_t       *at = (uint8_t *)kvi_alloc(&db->options.allocator, size);
     kvi_lsm_index *x = (kvi_lsm_index *)(void *)at;
@@ -1932,7 +1965,7 @@ KVI_PRIVATE kvi_lsm_index *kvi_lsm_index_new(kv_lsm *db, const kvi_lsm_index_raw
         x->filter_lines = kvi_load_le32(filter + 4);
         at += lines;
     } else at = (uint8_t *)x + ((sizeof *x + 7) & ~(size_t)7);
-    heads = (uint64_t *)(void *)at;       at += (size_t)raw->count * 8;
+    heads = (uint64_t *)(void *)at;       if (KVI_LSM_QUICK) at += (size_t)raw->count * 8;
     offsets = (uint64_t *)(void *)at;     at += ((size_t)raw->count + 1) * 8;
     ends = (uint32_t *)(void *)at;        at += (size_t)raw->count * 4;
     if (mapped) { x->verified = (uint32_t *)(void *)at; memset(at, 0, bits); at += bits; }
@@ -1942,13 +1975,13 @@ KVI_PRIVATE kvi_lsm_index *kvi_lsm_index_new(kv_lsm *db, const kvi_lsm_index_raw
     x->keys = at + raw->prefix_size;
     for (uint32_t i = 0; i < raw->count; i++) {
         ends[i] = kvi_load_le32(raw->ends + (size_t)i * 4);
-        heads[i] = kvi_lsm_head(x->keys + from, ends[i] - from);
+        if (KVI_LSM_QUICK) heads[i] = kvi_lsm_head(x->keys + from, ends[i] - from);
         from = ends[i];
         offsets[i] = offset;
         offset += kvi_load_le32(raw->sizes + (size_t)i * 4);
     }
     offsets[raw->count] = offset;
-    x->heads = heads;
+    x->heads = KVI_LSM_QUICK ? heads : NULL;
     x->offsets = offsets;
     x->key_ends = ends;
     kvi_add_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
@@ -1959,16 +1992,19 @@ KVI_PRIVATE kvi_lsm_index *kvi_lsm_index_new(kv_lsm *db, const kvi_lsm_index_raw
 /* The first block whose index key is not below `key`; count: the key is behind the table. */
 KVI_PRIVATE uint32_t kvi_lsm_index_find(const kvi_lsm_index *x, kv_slice key)
 {
-    uint64_t head = kvi_lsm_head_after(x->prefix, key.data, key.size);
-    uint32_t low = 0, count = x->count, high;
+    uint32_t low = 0, high;
     kv_slice tail;
-    while (count > 1) {                                     /* the first head that is not below, without branches */
-        uint32_t half = count / 2;
-        low += x->heads[low + half - 1] < head ? half : 0;
-        count -= half;
+    if (KVI_LSM_QUICK) {
+        uint64_t head = kvi_lsm_head_after(x->prefix, key.data, key.size);
+        uint32_t count = x->count;
+        while (count > 1) {                                 /* the first head that is not below, without branches */
+            uint32_t half = count / 2;
+            low += x->heads[low + half - 1] < head ? half : 0;
+            count -= half;
+        }
+        if (x->heads[low] < head) return low + 1;
+        if (x->heads[low] > head) return low;
     }
-    if (x->heads[low] < head) return low + 1;
-    if (x->heads[low] > head) return low;
     if (!kv_has_prefix(key, x->prefix)) return kvi_compare(key, x->prefix) < 0 ? 0 : x->count;
     tail = kvi_lsm_slice_from(key, x->prefix.size);
     high = x->count;
@@ -2114,7 +2150,11 @@ KVI_PRIVATE kv_status kvi_lsm_block_make(kv_lsm *db, const kvi_lsm_table *t, uin
     b = (kvi_lsm_block *)kvi_alloc(&db->options.allocator, memory);
     if (!b) return kvi_lsm_no_memory(db);
     raw = (uint8_t *)(b + 1);
-    s = kv_codec_unpack(db->compressor, (kv_codec)h.codec, kv_bytes(packed + KVI_LSM_BLOCK_SIZE, h.packed_size), raw, h.raw_size);
+    if (KVI_LSM_CODECS) s = kv_codec_unpack(db->compressor, (kv_codec)h.codec, kv_bytes(packed + KVI_LSM_BLOCK_SIZE, h.packed_size), raw, h.raw_size);
+    else {
+        s = h.codec == KV_CODEC_NONE ? KV_OK : KV_ERR_UNSUPPORTED;
+        if (s == KV_OK) kvi_copy(raw, packed + KVI_LSM_BLOCK_SIZE, h.raw_size);     /* packed_size is the same */
+    }
     if (s == KV_OK && kvi_lsm_block_lay_out(db, t, offset, &h, raw, memory, help, b)) { *block = b; return KV_OK; }
     kvi_free(&db->options.allocator, b, memory);
     if (s == KV_ERR_NO_MEMORY) return kvi_lsm_no_memory(db);
@@ -2174,6 +2214,7 @@ KVI_PRIVATE kv_status kvi_lsm_page_get(kv_lsm *db, kvi_lsm_table *t, const kvi_l
     uint64_t  offset = x->offsets[i];
     kv_status s;
     *block = NULL;
+    if (!KVI_LSM_QUICK) help = KVI_LSM_PLAIN;
     if (KVI_LSM_MAPS && x->map && x->map[offset + 17] == KV_CODEC_NONE) {
         const uint8_t *at = x->map + offset;
         size_t         size = (size_t)(x->offsets[i + 1] - offset);
@@ -2238,8 +2279,10 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_table_new(kv_lsm *db, const kvi_lsm_table *li
     kvi_copy(keys + smallest.size, largest.data, largest.size);
     t->smallest = kv_bytes(keys, smallest.size);
     t->largest = kv_bytes(keys + smallest.size, largest.size);
-    t->smallest_head = kvi_lsm_head(smallest.data, smallest.size);
-    t->largest_head = kvi_lsm_head(largest.data, largest.size);
+    if (KVI_LSM_QUICK) {
+        t->smallest_head = kvi_lsm_head(smallest.data, smallest.size);
+        t->largest_head = kvi_lsm_head(largest.data, largest.size);
+    }
     kvi_add_u64(&db->memory_bytes_tables, size);
     return t;
 }
@@ -2324,7 +2367,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_block(kvi_lsm_builder *b, uint8_t type, kv
     }
     if (kvi_lsm_builder_more(&b->out, KVI_LSM_BLOCK_SIZE + raw.size) < 0) return kvi_lsm_no_memory(db);
     at = (uint8_t *)b->out.data + b->out.size;
-    if (type == KVI_LSM_BLOCK_DATA && db->options.codec != KV_CODEC_NONE && raw.size > 64 && raw.size <= KV_VALUE_SIZE_MAX) {
+    if (KVI_LSM_CODECS && type == KVI_LSM_BLOCK_DATA && db->options.codec != KV_CODEC_NONE && raw.size > 64 && raw.size <= KV_VALUE_SIZE_MAX) {
         s = kv_codec_pack(db->compressor, raw, at + KVI_LSM_BLOCK_SIZE, raw.size - raw.size / 16, &packed);
         if (s == KV_OK) codec = db->options.codec;
         else if (s != KV_ERR_TOO_LARGE) return kvi_error_set(&db->error, s, NULL);
@@ -2614,12 +2657,12 @@ KVI_PRIVATE kvi_lsm_version *kvi_lsm_version_new(kv_lsm *db, kvi_lsm_table *cons
 /* The first table of a run whose largest key is not below `key`; count where there is none. */
 KVI_PRIVATE uint32_t kvi_lsm_tables_find(kvi_lsm_table *const *tables, uint32_t count, kv_slice key)
 {
-    uint64_t head = kvi_lsm_head(key.data, key.size);
+    uint64_t head = KVI_LSM_QUICK ? kvi_lsm_head(key.data, key.size) : 0;
     uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t             middle = low + (high - low) / 2;
         const kvi_lsm_table *t = tables[middle];
-        bool below = t->largest_head != head ? t->largest_head < head : kvi_compare(t->largest, key) < 0;
+        bool below = KVI_LSM_QUICK && t->largest_head != head ? t->largest_head < head : kvi_compare(t->largest, key) < 0;
         if (below) low = middle + 1; else high = middle;
     }
     return low;
@@ -3409,7 +3452,7 @@ KVI_INLINE void kvi_lsm_source_next(kvi_lsm_source *s)
 {
     if (s->memtable) {
         kvi_lsm_source_at(s, kvi_lsm_next(s->at, 0));
-        if (s->at) kvi_lsm_entry_ahead(s->at);
+        if (KVI_LSM_QUICK && s->at) kvi_lsm_entry_ahead(s->at);
     } else if (KVI_LIKELY(s->entry + 1 < s->page->count)) kvi_lsm_source_take(s, s->entry + 1);
     else kvi_lsm_source_next_block(s);
 }
@@ -3523,7 +3566,7 @@ KVI_INLINE int kvi_lsm_compare_keys(kv_slice a, kv_slice b)     /* eight bytes a
 }
 KVI_INLINE bool kvi_lsm_source_before(const kvi_lsm_source *a, const kvi_lsm_source *b)
 {
-    int order = kvi_lsm_compare_keys(a->key, b->key);
+    int order = KVI_LSM_QUICK ? kvi_lsm_compare_keys(a->key, b->key) : kvi_compare(a->key, b->key);
     if (order) return order < 0;
     if (a->sequence != b->sequence) return a->sequence > b->sequence;
     return a < b;
@@ -4055,7 +4098,7 @@ KVI_PRIVATE kv_status kvi_lsm_write_group(kv_lsm *db, const kvi_lsm_group *g)
         kvi_lsm_insert_group(db, g);
         kvi_store_u64(&db->visible, db->sequence);
         kvi_poke_u64(&db->user_bytes, db->user_bytes + g->key_bytes + g->value_bytes);
-        if (KVI_UNLIKELY(db->active->review_at && db->active->count >= db->active->review_at)) kvi_lsm_review(db);
+        if (KVI_LSM_QUICK && KVI_UNLIKELY(db->active->review_at && db->active->count >= db->active->review_at)) kvi_lsm_review(db);
     }
     if (db->record.capacity > 4u << 20) kv_buf_free(&db->record);
     return KV_OK;
@@ -4546,6 +4589,14 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_pick_table(const kvi_lsm_version *v, uint32_t
 {
     const kvi_lsm_run *run = &v->runs[v->levels[level].first_run];
     kvi_lsm_table     *best = NULL;
+#if KVI_SMALL
+    uint64_t           least = 0;                           /* what it drags along, in 1/64 of its own size; tombstones as well */
+    for (uint32_t i = 0; i < run->count; i++) {
+        kvi_lsm_table *t = v->tables[run->first + i];
+        uint64_t       cost = t->tombstones ? 0 : kvi_lsm_overlap_bytes(v, level + 1, t) / (t->size / 64 + 1);
+        if (!best || cost < least) { best = t; least = cost; }
+    }
+#else
     double             best_cost = 0;
     for (uint32_t i = 0; i < run->count; i++) {
         kvi_lsm_table *t = v->tables[run->first + i];
@@ -4553,6 +4604,7 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_pick_table(const kvi_lsm_version *v, uint32_t
         if (t->tombstones) cost -= (double)t->tombstones / (double)t->entries;
         if (!best || cost < best_cost) { best = t; best_cost = cost; }
     }
+#endif
     return best;
 }
 
@@ -5969,7 +6021,7 @@ KVI_PRIVATE void kvi_lsm_free(kv_lsm *db)
     for (uint32_t i = 0; i < db->frozen_count; i++) kvi_lsm_memtable_release(db, db->frozen[i]);
     kvi_lsm_version_release(db, db->version);
     kvi_lsm_cache_close(db);
-    kv_compressor_close(db->compressor);
+    if (KVI_LSM_CODECS) kv_compressor_close(db->compressor);
     while (db->snapshots.next && db->snapshots.next != &db->snapshots) {
         kv_snapshot *s = db->snapshots.next;
         db->snapshots.next = s->next;
@@ -5992,11 +6044,22 @@ KVI_PRIVATE void kvi_lsm_free(kv_lsm *db)
     kvi_free(&a, db, sizeof *db);
 }
 
+KVI_PRIVATE kv_status kvi_lsm_codec_open(kv_lsm *db)
+{
+    kv_compress_options o;
+    if (!KVI_LSM_CODECS) return KV_OK;
+    if (KVI_SMALL) return kvi_compressor_open_plain(&db->options.allocator, db->options.codec, db->options.level, &db->compressor);
+    memset(&o, 0, sizeof o);
+    o.allocator = db->options.allocator;
+    o.codec = db->options.codec;
+    o.level = db->options.level;
+    return kv_compressor_open(&o, &db->compressor);
+}
+
 /* The object, without files. NULL: no memory. */
 KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
 {
     kv_lsm *db = (kv_lsm *)kvi_alloc_zero(&o->allocator, sizeof *db);
-    kv_compress_options packing;
     char   root[KVI_LSM_ROOT_SIZE];
     size_t root_size;
     if (!db) return NULL;
@@ -6022,12 +6085,8 @@ KVI_PRIVATE kv_lsm *kvi_lsm_new(const char *path, const kv_lsm_options *o)
     db->names[0] = (char *)kvi_alloc(&o->allocator, db->names_size);
     db->names[1] = (char *)kvi_alloc(&o->allocator, db->names_size);
     db->open_tables = (kvi_lsm_table **)kvi_alloc(&o->allocator, o->open_files * sizeof *db->open_tables);
-    memset(&packing, 0, sizeof packing);
-    packing.allocator = o->allocator;
-    packing.codec = o->codec;
-    packing.level = o->level;
     if (db->path) { kvi_copy(db->path, root, root_size); memcpy(db->path + root_size, path, db->path_size - root_size); }
-    if (!db->path || !db->names[0] || !db->names[1] || !db->open_tables || kvi_lsm_cache_open(db) < 0 || kv_compressor_open(&packing, &db->compressor) < 0) {
+    if (!db->path || !db->names[0] || !db->names[1] || !db->open_tables || kvi_lsm_cache_open(db) < 0 || kvi_lsm_codec_open(db) < 0) {
         kvi_lsm_free(db);
         return NULL;
     }
