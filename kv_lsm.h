@@ -10,7 +10,7 @@
        kv_lsm_set(db, KV_STR("boot"), KV_STR("1"));
        kv_lsm_close(db);
 
-   CONTENTS   docs: the tree, durability, states, threads, memory, files, limits, errors
+   CONTENTS   docs: the tree, durability, states, threads, memory, files, limits, options at compile time, errors
               code: >>public >>format >>config >>structs >>files >>memtable >>block >>cache >>table
                     >>version >>log >>manifest >>source >>merge >>read >>write >>flush >>compact
                     >>work >>recover >>cursor >>open >>ingest >>check >>repair >>api
@@ -75,6 +75,21 @@
    some 100 bytes a key), likewise while they are written.
    kv_lsm_delete_range and kv_lsm_ingest hold other writers back while they run. With map_tables a
    disk error is a signal (SIGBUS), as it is for everyone who maps files; a full disk is none.
+
+   OPTIONS AT COMPILE TIME
+   Where code is scarce, define beside KV_LSM_IMPLEMENTATION what is not needed. The files are the same,
+   and the calls stay; these are KV_ERR_UNSUPPORTED:
+       KV_LSM_NO_REPAIR     kv_lsm_check, kv_lsm_repair
+       KV_LSM_NO_INGEST     kv_lsm_ingest
+       KV_LSM_NO_CHECKPOINT kv_lsm_checkpoint
+       KV_LSM_NO_STATS      kv_lsm_stats, kv_store_stats; nothing is counted
+   and these go without saying:
+       KV_LSM_NO_CACHE      no block cache, whatever cache_bytes says
+       KV_LSM_NO_FILTER     no filters, whatever bloom_fp_rate says; those in tables are not used
+       KV_LSM_NO_TEXT       an error is its status: kv_last_error and error_text do not tell file and cause
+   KV_NO_LZ4 and KV_NO_ZSTD leave the codecs out (see kv_compress.h), KV_NO_THREADS all that is for threads.
+   With -Os what only makes reads and writes faster is left out, too, and with KV_NO_FILES then map_tables.
+   README has a table of sizes.
 
    ERRORS
    Failures are statuses; kv_last_error(kv_lsm_store(db)) tells the last one in words, with the file. */
@@ -514,6 +529,48 @@ enum {
 #define KVI_LSM_DEFINE KVI_DEFINE
 #endif
 
+/* What was not left out. */
+#ifdef KV_LSM_NO_REPAIR
+#define KVI_LSM_REPAIR 0
+#else
+#define KVI_LSM_REPAIR 1
+#endif
+#ifdef KV_LSM_NO_INGEST
+#define KVI_LSM_INGEST 0
+#else
+#define KVI_LSM_INGEST 1
+#endif
+#ifdef KV_LSM_NO_CHECKPOINT
+#define KVI_LSM_CHECKPOINT 0
+#else
+#define KVI_LSM_CHECKPOINT 1
+#endif
+#ifdef KV_LSM_NO_STATS
+#define KVI_LSM_STATS 0
+#else
+#define KVI_LSM_STATS 1
+#endif
+#ifdef KV_LSM_NO_CACHE
+#define KVI_LSM_CACHE 0
+#else
+#define KVI_LSM_CACHE 1
+#endif
+#ifdef KV_LSM_NO_FILTER
+#define KVI_LSM_FILTER 0
+#else
+#define KVI_LSM_FILTER 1
+#endif
+#ifdef KV_LSM_NO_TEXT
+#define KVI_LSM_TEXT 0
+#else
+#define KVI_LSM_TEXT 1
+#endif
+
+/* Count what only kv_lsm_stats tells. */
+#define KVI_LSM_COUNT(counter, n) do { if (KVI_LSM_STATS) kvi_add_u64(counter, n); } while (0)
+/* Words of an error, or none. */
+#define KVI_LSM_WORDS(text) (KVI_LSM_TEXT ? (text) : "?")
+
 /* ---- varints ---- */
 
 KVI_INLINE size_t kvi_lsm_varint_size(uint64_t n) { return kvi_highest_bit64(n | 1) / 7 + 1; }
@@ -809,7 +866,7 @@ struct kv_lsm {
     kv_status      broken;                  /* KV_OK, or why the store is read-only */
     bool           poisoned;                /* a sync failed: no way back */
     bool           salvages;                /* a repair: sectors that cannot be read are zeros, and fail the checks of what they belong to */
-    char           broken_text[240];
+    char           broken_text[KVI_LSM_TEXT ? 240 : 1];
     kv_status      background;              /* the last failure of background work that changed nothing */
     uint32_t       keep_files;              /* atomic; 1: nothing is removed any more */
     uint64_t       unsynced_since_ms;       /* 0: nothing waits for a sync */
@@ -886,11 +943,14 @@ KVI_PRIVATE void kvi_lsm_text_file(kvi_text *t, int kind, uint64_t number)
     if (kind != KVI_LSM_MANIFEST) kvi_text_add(t, kind == KVI_LSM_LOG ? ".log" : ".kvt");
 }
 
+KVI_INLINE kv_status kvi_lsm_error(kv_lsm *db, kv_status s, const char *text) { return kvi_error_set(&db->error, s, KVI_LSM_TEXT ? text : NULL); }
 /* Keep an error: what happened, to which file, and the system's number for it. */
 KVI_PRIVATE kv_status kvi_lsm_fail_file(kv_lsm *db, kv_status s, const char *what, int kind, uint64_t number, uint64_t offset)
 {
-    int      os_error = s == KV_ERR_IO && db->io->os_error ? db->io->os_error(db->io->user) : 0;
-    kvi_text t = kvi_error_begin(&db->error);
+    int      os_error = KVI_LSM_TEXT && s == KV_ERR_IO && db->io->os_error ? db->io->os_error(db->io->user) : 0;
+    kvi_text t;
+    if (!KVI_LSM_TEXT) return kvi_lsm_error(db, s, NULL);
+    t = kvi_error_begin(&db->error);
     kvi_lsm_text_file(&t, kind, number);
     if (offset != KVI_LSM_NO_SEQUENCE) { kvi_text_add(&t, " at "); kvi_text_u64(&t, offset); }
     kvi_text_add(&t, ": ");
@@ -902,12 +962,14 @@ KVI_PRIVATE kv_status kvi_lsm_fail_file(kv_lsm *db, kv_status s, const char *wha
 }
 KVI_PRIVATE kv_status kvi_lsm_fail(kv_lsm *db, kv_status s, const char *what, kv_slice where)
 {
-    kvi_text t = kvi_error_begin(&db->error);
+    kvi_text t;
+    if (!KVI_LSM_TEXT) return kvi_lsm_error(db, s, NULL);
+    t = kvi_error_begin(&db->error);
     kvi_text_add(&t, what);
     if (where.data) { kvi_text_char(&t, ' '); kvi_text_key(&t, where); }
     return kvi_error_end(&db->error, s);
 }
-KVI_PRIVATE kv_status kvi_lsm_no_memory(kv_lsm *db) { return kvi_error_set(&db->error, KV_ERR_NO_MEMORY, NULL); }
+KVI_PRIVATE kv_status kvi_lsm_no_memory(kv_lsm *db) { return kvi_lsm_error(db, KV_ERR_NO_MEMORY, NULL); }
 KVI_PRIVATE void kvi_lsm_note(kv_lsm *db, kv_status s, const char *text)
 {
     if (db->options.log) db->options.log(db->options.log_user, s, text);
@@ -990,14 +1052,14 @@ KVI_PRIVATE void kvi_lsm_remove_file(kv_lsm *db, int kind, uint64_t number)
 KVI_PRIVATE kv_status kvi_lsm_sync_dir(kv_lsm *db)
 {
     kv_status s = db->io->sync_dir(db->io->user, db->path);
-    kvi_add_u64(&db->syncs, 1);
-    return s < 0 ? kvi_error_set(&db->error, s, "cannot sync the directory") : KV_OK;
+    KVI_LSM_COUNT(&db->syncs, 1);
+    return s < 0 ? kvi_lsm_error(db, s, "cannot sync the directory") : KV_OK;
 }
 KVI_PRIVATE kv_status kvi_lsm_sync_file(kv_lsm *db, kv_file *file)
 {
     kv_status s = db->io->sync(db->io->user, file);
     if (KVI_MUTANT(KVI_MUTANT_SYNC_RETRY) && s < 0) s = db->io->sync(db->io->user, file);
-    kvi_add_u64(&db->syncs, 1);
+    KVI_LSM_COUNT(&db->syncs, 1);
     return s;
 }
 /* Read sector by sector; those that cannot be read are zeros. */
@@ -1020,7 +1082,7 @@ KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset
 {
     size_t    got = 0;
     kv_status s = db->io->read_at(db->io->user, file, offset, data, size, &got);
-    if (s == KV_ERR_IO && db->salvages) return kvi_lsm_salvage_at(db, file, offset, data, size);
+    if (KVI_LSM_REPAIR && s == KV_ERR_IO && db->salvages) return kvi_lsm_salvage_at(db, file, offset, data, size);
     if (s < 0) return s;
     return got == size ? KV_OK : KV_ERR_CORRUPT;            /* the file is shorter than it was */
 }
@@ -1046,14 +1108,17 @@ KVI_INLINE kv_slice kvi_lsm_entry_value(const kvi_lsm_entry *e) { return kv_byte
 KVI_INLINE kvi_lsm_entry *kvi_lsm_next(const kvi_lsm_entry *e, uint32_t level) { return (kvi_lsm_entry *)kvi_load_ptr(&kvi_lsm_links(e)[level].to); }
 KVI_INLINE kv_slice kvi_lsm_memtable_prefix(const kvi_lsm_memtable *m) { return kv_bytes(m->prefix, m->prefix_size); }
 
+#if KVI_LSM_QUICK
+KVI_INLINE uint64_t kvi_lsm_entry_head(const kvi_lsm_entry *e) { return e->head; }
+#else
+KVI_INLINE uint64_t kvi_lsm_entry_head(const kvi_lsm_entry *e) { (void)e; return 0; }      /* all are alike, and the keys decide */
+#endif
+
 /* < 0 where e comes before (key, sequence). */
 KVI_INLINE int kvi_lsm_entry_order(const kvi_lsm_entry *e, uint64_t head, kv_slice key, uint64_t sequence)
 {
     int order;
-#if KVI_LSM_QUICK
-    if (e->head != head) return e->head < head ? -1 : 1;
-#endif
-    (void)head;
+    if (kvi_lsm_entry_head(e) != head) return kvi_lsm_entry_head(e) < head ? -1 : 1;
     order = kvi_compare(kvi_lsm_entry_key(e), key);
     if (order) return order;
     return e->sequence > sequence ? -1 : e->sequence < sequence;
@@ -1251,20 +1316,18 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     uint32_t       height = kvi_lsm_random_height(m), known = m->height;
     size_t         size = kvi_lsm_entry_size(height) + key.size + value.size;
     uint8_t       *bytes = m->free_end - (key.size + value.size);
-    uint64_t       head = 0;
+    uint64_t       bits = 0, *word = KVI_LSM_QUICK ? kvi_lsm_memtable_word(m, kvi_hash(key.data, key.size, m->hash_seed), &bits) : NULL;
     KV_ASSERT((size_t)(m->free_end - m->free_at) >= size);
     m->free_at += kvi_lsm_entry_size(height);
     m->free_end = bytes;
     if (KVI_LSM_QUICK) {
-        uint64_t bits, *word = kvi_lsm_memtable_word(m, kvi_hash(key.data, key.size, m->hash_seed), &bits);
         kvi_lsm_memtable_share(m, key);
         kvi_poke_u64(word, kvi_peek_u64(word) | bits);
-        head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
     }
 
     /* 1. the entry itself */
 #if KVI_LSM_QUICK
-    e->head = head;
+    e->head = kvi_lsm_head_after(kvi_lsm_memtable_prefix(m), key.data, key.size);
 #endif
     e->sequence = sequence;
     e->bytes = bytes;
@@ -1276,7 +1339,7 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     kvi_copy(bytes + key.size, value.data, value.size);
 
     /* 2. its place: right behind the newest one, as in a load in order, or searched */
-    if (!kvi_lsm_memtable_follows(m, head, key, sequence)) (void)kvi_lsm_memtable_walk(m, head, key, sequence, true, m->finger);
+    if (!kvi_lsm_memtable_follows(m, kvi_lsm_entry_head(e), key, sequence)) (void)kvi_lsm_memtable_walk(m, kvi_lsm_entry_head(e), key, sequence, true, m->finger);
 
     /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
     for (uint32_t i = 0; i < height; i++) {
@@ -1686,7 +1749,7 @@ KVI_PRIVATE kvi_lsm_block *kvi_lsm_cache_find(kv_lsm *db, uint64_t file, uint64_
     uint64_t       hash = kvi_lsm_cache_hash(file, offset);
     kvi_lsm_shard *shard;
     kvi_lsm_block *b;
-    if (!db->shards) return NULL;
+    if (!KVI_LSM_CACHE || !db->shards) return NULL;
     shard = kvi_lsm_cache_shard(db, hash);
     kvi_spin_lock(&shard->lock);
     for (b = shard->buckets[hash & (shard->bucket_count - 1)]; b; b = b->next) if (b->offset == offset && b->file == file) break;
@@ -1740,7 +1803,7 @@ KVI_PRIVATE void kvi_lsm_cache_put(kv_lsm *db, kvi_lsm_block *b)
     uint64_t        hash = kvi_lsm_cache_hash(b->file, b->offset);
     kvi_lsm_shard  *shard;
     kvi_lsm_block **bucket, *same, *out;
-    if (!db->shards) return;
+    if (!KVI_LSM_CACHE || !db->shards) return;
     shard = kvi_lsm_cache_shard(db, hash);
     if (b->memory_bytes > shard->limit_bytes) return;
     kvi_spin_lock(&shard->lock);
@@ -1772,7 +1835,7 @@ KVI_PRIVATE void kvi_lsm_cache_put(kv_lsm *db, kvi_lsm_block *b)
 
 KVI_PRIVATE void kvi_lsm_cache_close(kv_lsm *db)
 {
-    if (!db->shards) return;
+    if (!KVI_LSM_CACHE || !db->shards) return;
     for (uint32_t i = 0; i < KVI_LSM_SHARDS; i++) {
         kvi_lsm_shard *shard = &db->shards[i];
         while (shard->hand) {
@@ -1789,7 +1852,7 @@ KVI_PRIVATE void kvi_lsm_cache_close(kv_lsm *db)
 KVI_PRIVATE kv_status kvi_lsm_cache_open(kv_lsm *db)
 {
     size_t share = db->options.cache_bytes / KVI_LSM_SHARDS, wanted = share / db->options.block_bytes;
-    if (db->options.cache_bytes == KV_NONE) return KV_OK;
+    if (!KVI_LSM_CACHE || db->options.cache_bytes == KV_NONE) return KV_OK;
     db->shards = (kvi_lsm_shard *)kvi_alloc_zero(&db->options.allocator, KVI_LSM_SHARDS * sizeof *db->shards);
     if (!db->shards) return KV_ERR_NO_MEMORY;
     for (uint32_t i = 0; i < KVI_LSM_SHARDS; i++) {
@@ -1889,8 +1952,8 @@ KVI_PRIVATE void kvi_lsm_index_free(kv_lsm *db, kvi_lsm_index *x, size_t map_siz
 {
     if (!x) return;
     if (KVI_LSM_MAPS && x->map) db->io->unmap(db->io->user, x->map, map_size);
-    kvi_sub_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
-    kvi_sub_u64(&db->filter_bytes, x->filter_bytes);
+    if (KVI_LSM_STATS) kvi_sub_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
+    if (KVI_LSM_STATS) kvi_sub_u64(&db->filter_bytes, x->filter_bytes);
     kvi_free(&db->options.allocator, x, x->memory_bytes);
 }
 
@@ -1984,8 +2047,8 @@ KVI_PRIVATE kvi_lsm_index *kvi_lsm_index_new(kv_lsm *db, const kvi_lsm_index_raw
     x->heads = KVI_LSM_QUICK ? heads : NULL;
     x->offsets = offsets;
     x->key_ends = ends;
-    kvi_add_u64(&db->index_bytes, x->memory_bytes - x->filter_bytes);
-    kvi_add_u64(&db->filter_bytes, x->filter_bytes);
+    KVI_LSM_COUNT(&db->index_bytes, x->memory_bytes - x->filter_bytes);
+    KVI_LSM_COUNT(&db->filter_bytes, x->filter_bytes);
     return x;
 }
 
@@ -2042,9 +2105,9 @@ KVI_INLINE void kvi_lsm_filter_add(uint8_t *lines, uint32_t line_count, uint32_t
 /* May a key with this hash be in the table? Counted, but not to the last one: no reader waits for another. */
 KVI_INLINE bool kvi_lsm_index_perhaps(kv_lsm *db, const kvi_lsm_index *x, uint64_t hash)
 {
-    bool      perhaps = !x->filter || kvi_lsm_filter_has(x->filter, x->filter_lines, x->filter_probes, hash);
+    bool      perhaps = !KVI_LSM_FILTER || !x->filter || kvi_lsm_filter_has(x->filter, x->filter_lines, x->filter_probes, hash);
     uint64_t *count = perhaps ? &db->filter_misses : &db->filter_hits;
-    if (x->filter) kvi_poke_u64(count, kvi_peek_u64(count) + 1);
+    if (KVI_LSM_STATS && x->filter) kvi_poke_u64(count, kvi_peek_u64(count) + 1);
     return perhaps;
 }
 
@@ -2070,12 +2133,12 @@ KVI_PRIVATE kv_status kvi_lsm_table_read_index(kv_lsm *db, kvi_lsm_table *t, kv_
     memory = (uint8_t *)kvi_alloc(&db->options.allocator, size);
     if (!memory) return KV_ERR_NO_MEMORY;
     s = kvi_lsm_read_at(db, file, start, memory, size);
-    if (s == KV_OK && f.filter && kvi_lsm_block_verify(memory, f.filter_size, seed + f.filter, KVI_LSM_BLOCK_FILTER, true, &h) && h.raw_size >= 8 + 64) {
+    if (KVI_LSM_FILTER && s == KV_OK && f.filter && kvi_lsm_block_verify(memory, f.filter_size, seed + f.filter, KVI_LSM_BLOCK_FILTER, true, &h) && h.raw_size >= 8 + 64) {
         filter = memory + KVI_LSM_BLOCK_SIZE;
         filter_size = h.raw_size;
         if (kvi_load_le32(filter) > 32 || (uint64_t)kvi_load_le32(filter + 4) * 64 + 8 != filter_size) filter = NULL;
     }
-    if (s == KV_OK && f.filter && !filter) kvi_lsm_note(db, KV_ERR_CORRUPT, "a table's filter is damaged and is not used");
+    if (KVI_LSM_FILTER && s == KV_OK && f.filter && !filter) kvi_lsm_note(db, KV_ERR_CORRUPT, "a table's filter is damaged and is not used");
     block = memory + f.filter_size;
     if (s == KV_OK && !kvi_lsm_block_verify(block, f.index_size, seed + f.index, KVI_LSM_BLOCK_INDEX, true, &h)) s = KV_ERR_CORRUPT;
     if (s == KV_OK && !kvi_lsm_index_over(&raw, block + KVI_LSM_BLOCK_SIZE, h.raw_size, start - KVI_LSM_HEADER_SIZE)) s = KV_ERR_CORRUPT;
@@ -2247,7 +2310,7 @@ KVI_PRIVATE void kvi_lsm_table_release(kv_lsm *db, kvi_lsm_table *t)
     if (t->home != t) {                                     /* moved: what became of it becomes of its home, which goes next */
         kvi_lsm_table *home = t->home;
         if (t->obsolete) home->obsolete = true;
-        kvi_sub_u64(&db->memory_bytes_tables, t->memory_bytes);
+        if (KVI_LSM_STATS) kvi_sub_u64(&db->memory_bytes_tables, t->memory_bytes);
         kvi_free(&db->options.allocator, t, t->memory_bytes);
         if (kvi_sub_u32(&home->refs, 1) != 1) return;
         t = home;
@@ -2261,7 +2324,7 @@ KVI_PRIVATE void kvi_lsm_table_release(kv_lsm *db, kvi_lsm_table *t)
     kvi_mutex_unlock(&db->files);
     kvi_lsm_index_free(db, t->index, (size_t)t->size);
     if (t->obsolete) kvi_lsm_remove_file(db, KVI_LSM_TABLE, t->number);
-    kvi_sub_u64(&db->memory_bytes_tables, t->memory_bytes);
+    if (KVI_LSM_STATS) kvi_sub_u64(&db->memory_bytes_tables, t->memory_bytes);
     kvi_free(&db->options.allocator, t, t->memory_bytes);
 }
 KVI_PRIVATE kvi_lsm_table *kvi_lsm_table_new(kv_lsm *db, const kvi_lsm_table *like, kv_slice smallest, kv_slice largest)
@@ -2283,7 +2346,7 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_table_new(kv_lsm *db, const kvi_lsm_table *li
         t->smallest_head = kvi_lsm_head(smallest.data, smallest.size);
         t->largest_head = kvi_lsm_head(largest.data, largest.size);
     }
-    kvi_add_u64(&db->memory_bytes_tables, size);
+    KVI_LSM_COUNT(&db->memory_bytes_tables, size);
     return t;
 }
 
@@ -2322,7 +2385,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_write(kvi_lsm_builder *b)     /* what wait
 {
     kv_status s = b->out.size ? b->db->io->append(b->db->io->user, b->file, b->out.data, b->out.size) : KV_OK;
     if (s < 0) return kvi_lsm_fail_file(b->db, s, "cannot write", KVI_LSM_TABLE, b->number, b->offset - b->out.size);
-    kvi_add_u64(&b->db->written, b->out.size);
+    KVI_LSM_COUNT(&b->db->written, b->out.size);
     b->out.size = 0;
     if (b->out.capacity > 4u << 20) kv_buf_free(&b->out);
     return KV_OK;
@@ -2370,7 +2433,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_block(kvi_lsm_builder *b, uint8_t type, kv
     if (KVI_LSM_CODECS && type == KVI_LSM_BLOCK_DATA && db->options.codec != KV_CODEC_NONE && raw.size > 64 && raw.size <= KV_VALUE_SIZE_MAX) {
         s = kv_codec_pack(db->compressor, raw, at + KVI_LSM_BLOCK_SIZE, raw.size - raw.size / 16, &packed);
         if (s == KV_OK) codec = db->options.codec;
-        else if (s != KV_ERR_TOO_LARGE) return kvi_error_set(&db->error, s, NULL);
+        else if (s != KV_ERR_TOO_LARGE) return kvi_lsm_error(db, s, NULL);
     }
     if (codec == KV_CODEC_NONE) { kvi_copy(at + KVI_LSM_BLOCK_SIZE, raw.data, raw.size); packed = raw.size; }
     kvi_store_le32(at + 4, kvi_checksum(at + KVI_LSM_BLOCK_SIZE, packed, b->seed + b->offset));
@@ -2411,7 +2474,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_end_block(kvi_lsm_builder *b, const kv_sli
         else key_size = kvi_lsm_separator(last, *next, &raise);
     }
     if (b->index_keys.size + key_size + b->index_columns.size > KVI_LSM_BLOCK_MAX - KV_KEY_SIZE_MAX - 64)
-        return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "a table's index is over its limit");     /* it could not be read back */
+        return kvi_lsm_error(db, KV_ERR_TOO_LARGE, "a table's index is over its limit");     /* it could not be read back */
     if (kvi_lsm_builder_more(&b->index_keys, key_size) < 0 || kvi_lsm_builder_more(&b->index_columns, sizeof column) < 0) return kvi_lsm_no_memory(db);
     if (kvi_lsm_builder_finish(&b->page, db->options.codec == KV_CODEC_NONE, db->hash_seed, &b->raw) < 0) return kvi_lsm_no_memory(db);
     kvi_lsm_builder_trim(&b->page);
@@ -2447,7 +2510,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_put(kvi_lsm_builder *b, kv_slice key, uint
     if (!b->any && kv_buf_assign(&b->smallest, key) < 0) return kvi_lsm_no_memory(db);
     if (!repeat) {
         if (kv_buf_assign(&b->largest, key) < 0) return kvi_lsm_no_memory(db);
-        if (db->filter_bits_x16) {
+        if (KVI_LSM_FILTER && db->filter_bits_x16) {
             uint64_t hash = kvi_hash(key.data, key.size, db->hash_seed);
             if (kvi_lsm_builder_more(&b->hashes, sizeof hash) < 0) return kvi_lsm_no_memory(db);
             memcpy((uint8_t *)b->hashes.data + b->hashes.size, &hash, sizeof hash);
@@ -2476,7 +2539,7 @@ KVI_PRIVATE kv_status kvi_lsm_builder_filter(kvi_lsm_builder *b, uint32_t *size)
     uint64_t count = b->hashes.size / sizeof(uint64_t), lines = (count * db->filter_bits_x16 / 16 + 511) / 512;
     size_t   bytes = (size_t)lines * 64 + 8;
     *size = 0;
-    if (!db->filter_bits_x16 || lines > 8u << 20) return KV_OK;
+    if (!KVI_LSM_FILTER || !db->filter_bits_x16 || lines > 8u << 20) return KV_OK;
     b->raw.size = 0;
     if (kv_buf_reserve(&b->raw, bytes) < 0) return kvi_lsm_no_memory(db);
     memset(b->raw.data, 0, bytes);
@@ -2789,14 +2852,14 @@ KVI_PRIVATE void kvi_lsm_log_fail(kv_lsm *db, kvi_lsm_log *log)
 /* Writes fail from here on; the first cause is kept. Not under mutex. */
 KVI_PRIVATE void kvi_lsm_break(kv_lsm *db, kv_status s, bool poisoned)
 {
-    char     text[240];
+    char     text[sizeof db->broken_text];
     kvi_text t = kvi_text_over(text, sizeof text);
     bool     first;
     kvi_mutex_lock(&db->mutex);
     first = db->broken == KV_OK;
     if (first) db->broken = s;
     if (poisoned) { db->poisoned = true; kvi_store_u32(&db->keep_files, 1); }
-    if (first) {
+    if (KVI_LSM_TEXT && first) {
         kvi_text_add(&t, "the store is read-only since: ");
         kvi_text_add(&t, kvi_error_text(&db->error));
         kvi_text_over(db->broken_text, sizeof db->broken_text);
@@ -2804,19 +2867,19 @@ KVI_PRIVATE void kvi_lsm_break(kv_lsm *db, kv_status s, bool poisoned)
     }
     kvi_cond_broadcast(&db->work_done);
     kvi_mutex_unlock(&db->mutex);
-    if (first) kvi_lsm_note(db, s, text);
+    if (first) kvi_lsm_note(db, s, KVI_LSM_TEXT ? text : kv_status_text(s));
 }
 KVI_PRIVATE void kvi_lsm_poison(kv_lsm *db, kv_status s) { kvi_lsm_break(db, s, true); }
 KVI_PRIVATE kv_status kvi_lsm_is_broken(kv_lsm *db)        /* under mutex */
 {
     if (db->broken == KV_OK) return KV_OK;
-    return kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+    return kvi_lsm_error(db, KV_ERR_READ_ONLY, db->broken_text);
 }
 
 /* ---- calls that kv_lsm_close waits for: a read by its view, a writer by its place in the queue, and
    what is neither, or both in turn, by these two. After the second the store may be gone. ---- */
 
-KVI_PRIVATE kv_status kvi_lsm_is_closed(kv_lsm *db) { return kvi_error_set(&db->error, KV_ERR_INVALID, "the store is closed"); }
+KVI_PRIVATE kv_status kvi_lsm_is_closed(kv_lsm *db) { return kvi_lsm_error(db, KV_ERR_INVALID, "the store is closed"); }
 KVI_PRIVATE kv_status kvi_lsm_call_begin(kv_lsm *db)
 {
     kv_status s = KV_OK;
@@ -3010,7 +3073,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_new(kv_lsm *db, uint64_t chain, uint64_t befor
     }
     log->size = sizeof header;
     log->mapped = KVI_LSM_MAPS && db->options.map_tables && db->options.sync != KV_SYNC_WRITE && db->io->map_write && db->io->truncate && db->io->unmap;
-    kvi_add_u64(&db->written, sizeof header);
+    KVI_LSM_COUNT(&db->written, sizeof header);
     *out = log;
     return KV_OK;
 }
@@ -3141,8 +3204,8 @@ KVI_PRIVATE kv_status kvi_lsm_edit_commit(kv_lsm *db)
     kvi_lsm_manifest *m = &db->manifest;
     size_t            payload = db->edit.size - KVI_LSM_RECORD_SIZE;
     kv_status         s;
-    if (m->failed) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the manifest could not be written before");
-    if (payload > KV_LSM_BATCH_SIZE_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "the manifest record is too large");
+    if (m->failed) return kvi_lsm_error(db, KV_ERR_READ_ONLY, "the manifest could not be written before");
+    if (payload > KV_LSM_BATCH_SIZE_MAX) return kvi_lsm_error(db, KV_ERR_TOO_LARGE, "the manifest record is too large");
     kvi_lsm_record_header((uint8_t *)db->edit.data, kvi_lsm_seed(db->id, m->number, KVI_LSM_MANIFEST) + m->size, payload, kvi_load_u64(&db->visible), m->size);
     s = db->io->append(db->io->user, m->file, db->edit.data, db->edit.size);
     if (KVI_MUTANT(KVI_MUTANT_MANIFEST_ERROR) && s < 0) return KV_OK;
@@ -3151,7 +3214,7 @@ KVI_PRIVATE kv_status kvi_lsm_edit_commit(kv_lsm *db)
         kvi_lsm_break(db, kvi_lsm_fail_file(db, s, "cannot write", KVI_LSM_MANIFEST, m->number, m->size), false);
         return s;
     }
-    kvi_add_u64(&db->written, db->edit.size);
+    KVI_LSM_COUNT(&db->written, db->edit.size);
     if (!KVI_MUTANT(KVI_MUTANT_MANIFEST_DATA)) {
         s = kvi_lsm_sync_file(db, m->file);
         if (KVI_MUTANT(KVI_MUTANT_MANIFEST_ERROR) && s < 0) s = KV_OK;
@@ -3228,7 +3291,7 @@ KVI_PRIVATE kv_status kvi_lsm_current_switch(kv_lsm *db, uint64_t number, uint64
         if (s > 0) s = KV_ERR_IO;
     }
     kvi_mutex_unlock(&db->files);
-    if (s < 0) return kvi_error_set(&db->error, s, "cannot write CURRENT.tmp");
+    if (s < 0) return kvi_lsm_error(db, s, "cannot write CURRENT.tmp");
     if (KVI_MUTANT(KVI_MUTANT_EARLY_REMOVE) && old_number) kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, old_number);
 
     kvi_mutex_lock(&db->files);
@@ -3238,7 +3301,7 @@ KVI_PRIVATE kv_status kvi_lsm_current_switch(kv_lsm *db, uint64_t number, uint64
     kvi_text_add(&name, "CURRENT");
     s = db->io->rename(db->io->user, db->names[0], db->names[1]);
     kvi_mutex_unlock(&db->files);
-    if (s != KV_OK) return kvi_error_set(&db->error, s < 0 ? s : KV_ERR_IO, "cannot rename CURRENT.tmp to CURRENT");
+    if (s != KV_OK) return kvi_lsm_error(db, s < 0 ? s : KV_ERR_IO, "cannot rename CURRENT.tmp to CURRENT");
     if (KVI_MUTANT(KVI_MUTANT_CURRENT_NAME) || KVI_MUTANT(KVI_MUTANT_EARLY_REMOVE)) return KV_OK;
     return kvi_lsm_sync_dir(db);
 }
@@ -3275,7 +3338,7 @@ KVI_PRIVATE kv_status kvi_lsm_manifest_new(kv_lsm *db)
         kvi_lsm_remove_file(db, KVI_LSM_MANIFEST, m.number);
         return s;
     }
-    kvi_add_u64(&db->written, db->edit.size);
+    KVI_LSM_COUNT(&db->written, db->edit.size);
 
     /* 2. and 3.; most failures here are final, see kvi_lsm_current_switch */
     if (!KVI_MUTANT(KVI_MUTANT_MANIFEST_DATA)) {
@@ -3702,7 +3765,7 @@ KVI_PRIVATE kv_status kvi_lsm_view_key(kv_lsm *db, const kv_snapshot *snapshot, 
     if (KVI_UNLIKELY(!view)) return kvi_lsm_is_closed(db);
     s = kvi_lsm_find(db, view, key, snapshot ? snapshot->sequence : kvi_load_u64(&db->visible), &found);
     if (s == KV_OK && found.deleted) s = KV_NOT_FOUND;
-    if (s == KV_OK && copy) { s = kv_buf_assign(copy, found.value); if (s < 0) (void)kvi_error_set(&db->error, s, NULL); }
+    if (s == KV_OK && copy) { s = kv_buf_assign(copy, found.value); if (s < 0) (void)kvi_lsm_error(db, s, NULL); }
     else if (s == KV_OK && visit) (void)visit(user, key, found.value);
     kvi_lsm_block_release(db, found.block);
     kvi_lsm_view_release(db, view);
@@ -3881,14 +3944,14 @@ KVI_PRIVATE kv_status kvi_lsm_wait_work(kv_lsm *db)
     else if (KVI_THREADS && db->has_thread) {
         kvi_lsm_wake(db);
         kvi_cond_wait_ms(&db->work_done, &db->mutex, 1000);
-        if (db->background < 0) s = kvi_error_set(&db->error, db->background, NULL);
+        if (db->background < 0) s = kvi_lsm_error(db, db->background, NULL);
     } else {
         kvi_mutex_unlock(&db->mutex);
         s = kvi_lsm_work_step(db);
         if (s == KV_END) s = KV_OK;
         kvi_mutex_lock(&db->mutex);
     }
-    db->stall_ns += kvi_now_ns() - start;
+    if (KVI_LSM_STATS) db->stall_ns += kvi_now_ns() - start;
     return s;
 }
 /* Level 0 grows faster than it is merged: slow down, the more the nearer it is to the stop. */
@@ -3905,7 +3968,7 @@ KVI_PRIVATE void kvi_lsm_slow_down(kv_lsm *db, uint32_t tables, size_t bytes)
     kvi_mutex_unlock(&db->mutex);
     if (KVI_THREADS && db->has_thread) kvi_sleep_ms(1); else (void)kvi_lsm_work_step(db);
     kvi_mutex_lock(&db->mutex);
-    db->stall_ns += kvi_now_ns() - start;
+    if (KVI_LSM_STATS) db->stall_ns += kvi_now_ns() - start;
 }
 
 /* Room in the active memtable for a write of so many bytes. By the leader, with the mutex. */
@@ -4020,7 +4083,7 @@ KVI_PRIVATE kv_status kvi_lsm_append_record(kv_lsm *db, uint64_t sequence)
         return s;
     }
     kvi_poke_u64(&log->size, log->size + db->record.size);
-    kvi_poke_u64(&db->log_written, db->log_written + db->record.size);
+    if (KVI_LSM_STATS) kvi_poke_u64(&db->log_written, db->log_written + db->record.size);
     return KV_OK;
 }
 KVI_PRIVATE kv_status kvi_lsm_append_split(kv_lsm *db, const kvi_lsm_group *g)      /* a mutant: see KVI_MUTANT_BATCH_SPLIT */
@@ -4049,7 +4112,7 @@ KVI_PRIVATE kv_status kvi_lsm_log_group(kv_lsm *db, const kvi_lsm_group *g)
     size_t   size = KVI_LSM_RECORD_SIZE + 5 + g->size;
     uint8_t *at;
     db->record.size = 0;
-    if (g->size > KV_LSM_BATCH_SIZE_MAX) return kvi_error_set(&db->error, KV_ERR_TOO_LARGE, "the batch is over its limit");
+    if (g->size > KV_LSM_BATCH_SIZE_MAX) return kvi_lsm_error(db, KV_ERR_TOO_LARGE, "the batch is over its limit");
     if (db->record.capacity < size && kv_buf_reserve(&db->record, size < 4096 ? 4096 : size < 4u << 20 ? size + size / 4 : size) < 0) return kvi_lsm_no_memory(db);
     at = (uint8_t *)db->record.data + KVI_LSM_RECORD_SIZE;
     *at++ = KVI_LSM_LOG_GROUP;
@@ -4097,7 +4160,7 @@ KVI_PRIVATE kv_status kvi_lsm_write_group(kv_lsm *db, const kvi_lsm_group *g)
     if (g->count) {
         kvi_lsm_insert_group(db, g);
         kvi_store_u64(&db->visible, db->sequence);
-        kvi_poke_u64(&db->user_bytes, db->user_bytes + g->key_bytes + g->value_bytes);
+        if (KVI_LSM_STATS) kvi_poke_u64(&db->user_bytes, db->user_bytes + g->key_bytes + g->value_bytes);
         if (KVI_LSM_QUICK && KVI_UNLIKELY(db->active->review_at && db->active->count >= db->active->review_at)) kvi_lsm_review(db);
     }
     if (db->record.capacity > 4u << 20) kv_buf_free(&db->record);
@@ -4138,8 +4201,7 @@ KVI_PRIVATE kv_status kvi_lsm_lead(kv_lsm *db, kvi_lsm_writer *w)
     s = kvi_lsm_write_group(db, &g);
     if (KVI_THREADS && g.sync) start = kvi_now_ns() - start;
     kvi_mutex_lock(&db->mutex);
-    db->groups++;
-    db->writes += g.writers;
+    if (KVI_LSM_STATS) { db->groups++; db->writes += g.writers; }
     if (KVI_THREADS && g.sync) { db->sync_ns = db->sync_ns - db->sync_ns / 8 + start / 8; db->company = db->queued; }
     if (g.sync && s == KV_OK) { db->unsynced_since_ms = 0; db->sync_wanted = false; }
     else if (g.count && s == KV_OK && db->options.sync == KV_SYNC_BATCH && !db->unsynced_since_ms) {
@@ -4354,7 +4416,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_output(kv_lsm *db, kvi_lsm_job *j, kv_slice ex
     if (s < 0) return s;
     j->building = false;
     j->outputs[j->output_count++] = t;
-    kvi_add_u64(&db->level_written[j->level], t->size);
+    KVI_LSM_COUNT(&db->level_written[j->level], t->size);
     return KV_OK;
 }
 
@@ -4426,7 +4488,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_step(kv_lsm *db, kvi_lsm_job *j)
         kv_buf_free(&extra);
         return s < 0 ? s : KV_OK;
     }
-    if (j->input_entries && j->entries_in != j->input_entries) return kvi_error_set(&db->error, KV_ERR_CORRUPT, "a merge read another number of entries than its tables hold");
+    if (j->input_entries && j->entries_in != j->input_entries) return kvi_lsm_error(db, KV_ERR_CORRUPT, "a merge read another number of entries than its tables hold");
     KV_ASSERT(j->entries_in == j->entries_out + j->versions_dropped + j->tombstones_dropped);
     return KV_END;
 }
@@ -4493,10 +4555,9 @@ KVI_PRIVATE kv_status kvi_lsm_job_commit(kv_lsm *db, kvi_lsm_job *j)
     db->version = version;
     if (j->flush) db->frozen_count--;                       /* the oldest one is the last */
     old_view = kvi_lsm_view_switch(db, view);
-    if (j->flush) { db->flushes++; if (db->frozen_count == 0 && kvi_peek_u64(&db->active->count) == 0) db->unsynced_since_ms = 0; }
-    else db->merges++;
-    db->versions_dropped += j->versions_dropped;
-    db->tombstones_dropped += j->tombstones_dropped;
+    if (j->flush) { if (KVI_LSM_STATS) db->flushes++; if (db->frozen_count == 0 && kvi_peek_u64(&db->active->count) == 0) db->unsynced_since_ms = 0; }
+    else if (KVI_LSM_STATS) db->merges++;
+    if (KVI_LSM_STATS) { db->versions_dropped += j->versions_dropped; db->tombstones_dropped += j->tombstones_dropped; }
     kvi_lsm_wake(db);
     kvi_cond_broadcast(&db->work_done);
     kvi_mutex_unlock(&db->mutex);
@@ -4690,7 +4751,7 @@ KVI_PRIVATE kvi_lsm_job *kvi_lsm_merge_plan(kv_lsm *db, kvi_lsm_plan *p, uint64_
         for (from = i + 1; from < p->count && j->inputs[from]->level == j->inputs[i]->level && j->inputs[from]->age == j->inputs[i]->age; from++) {}
         kvi_lsm_source_tables(&j->merge.sources[sources++], db, j->inputs + i, from - i, true);
     }
-    for (uint32_t i = 0; i < p->count; i++) { j->inputs[i]->merging = true; kvi_add_u64(&db->level_read[p->output], j->inputs[i]->size); }
+    for (uint32_t i = 0; i < p->count; i++) { j->inputs[i]->merging = true; KVI_LSM_COUNT(&db->level_read[p->output], j->inputs[i]->size); }
     kvi_lsm_merge_first(&j->merge);
     return j;
 }
@@ -4936,7 +4997,7 @@ KVI_PRIVATE kv_status kvi_lsm_threads_start(kv_lsm *db)
     }
     if (s == KV_OK) return KV_OK;
     kvi_lsm_threads_stop(db);
-    return kvi_error_set(&db->error, s, "cannot start a background thread");
+    return kvi_lsm_error(db, s, "cannot start a background thread");
 }
 
 /* Wait until nobody has taken background work over. */
@@ -4998,7 +5059,7 @@ KVI_PRIVATE kv_status kvi_lsm_flush_now(kv_lsm *db)
     if (s < 0) return s;
     kvi_mutex_lock(&db->mutex);
     while (s == KV_OK && db->frozen_count && db->frozen[db->frozen_count - 1]->last_sequence <= target) {
-        s = db->broken < 0 ? kvi_error_set(&db->error, db->broken, db->broken_text) : kvi_lsm_wait_work(db);
+        s = db->broken < 0 ? kvi_lsm_error(db, db->broken, db->broken_text) : kvi_lsm_wait_work(db);
     }
     kvi_mutex_unlock(&db->mutex);
     return s;
@@ -5150,7 +5211,7 @@ KVI_PRIVATE kv_status kvi_lsm_list(kvi_lsm_recovery *r)
     r->names.size = 0;
     s = db->io->list(db->io->user, db->path, kvi_lsm_each_name, r);
     if (s == KV_OK) s = r->status;
-    if (s != KV_OK) return s < 0 ? kvi_error_set(&db->error, s, "cannot list the directory") : s;
+    if (s != KV_OK) return s < 0 ? kvi_lsm_error(db, s, "cannot list the directory") : s;
     kvi_mutex_lock(&db->files);
     t = kvi_lsm_path(db, 0);
     kvi_text_add(&t, "lost");
@@ -5566,13 +5627,13 @@ KVI_PRIVATE kv_status kvi_lsm_read_current(kv_lsm *db, uint64_t *manifest)
     kvi_text_add(&t, "CURRENT");
     s = db->io->open(db->io->user, db->names[0], 0, &file);
     kvi_mutex_unlock(&db->files);
-    if (s != KV_OK) return s < 0 ? kvi_error_set(&db->error, s, "cannot open CURRENT") : s;
+    if (s != KV_OK) return s < 0 ? kvi_lsm_error(db, s, "cannot open CURRENT") : s;
     s = db->io->size(db->io->user, file, &size);
     if (s == KV_OK && size > sizeof text) s = KV_ERR_CORRUPT;
     if (s == KV_OK) s = kvi_lsm_read_at(db, file, 0, text, (size_t)size);
     (void)db->io->close(db->io->user, file);
     if (s == KV_OK) s = kvi_lsm_current_parse(text, (size_t)size, db->id, manifest);
-    return s < 0 ? kvi_error_set(&db->error, s, s == KV_ERR_VERSION ? "CURRENT is of a newer format" : s == KV_ERR_CORRUPT ? "CURRENT is damaged" : "cannot read CURRENT") : s;
+    return s < 0 ? kvi_lsm_error(db, s, s == KV_ERR_VERSION ? "CURRENT is of a newer format" : s == KV_ERR_CORRUPT ? "CURRENT is damaged" : "cannot read CURRENT") : s;
 }
 
 /* Without CURRENT: is it a store that lost it (a table, or a log with records), or what is left of one
@@ -5591,7 +5652,7 @@ KVI_PRIVATE kv_status kvi_lsm_check_leftovers(kvi_lsm_recovery *r)
             if (s < 0) return s;
             if (size <= KVI_LSM_HEADER_SIZE) continue;
         }
-        return kvi_error_set(&r->db->error, KV_ERR_CORRUPT, "CURRENT is missing, but there are tables or logs: kv_lsm_repair makes a store of them");
+        return kvi_lsm_error(r->db, KV_ERR_CORRUPT, "CURRENT is missing, but there are tables or logs: kv_lsm_repair makes a store of them");
     }
     return KV_OK;
 }
@@ -5609,7 +5670,7 @@ KVI_PRIVATE kv_status kvi_lsm_sync_parent(kv_lsm *db)
     db->names[0][size] = 0;
     s = db->io->sync_dir(db->io->user, db->names[0]);
     kvi_mutex_unlock(&db->files);
-    return s < 0 && s != KV_ERR_UNSUPPORTED ? kvi_error_set(&db->error, s, "cannot sync the parent directory") : KV_OK;
+    return s < 0 && s != KV_ERR_UNSUPPORTED ? kvi_lsm_error(db, s, "cannot sync the parent directory") : KV_OK;
 }
 
 /* Open the store's files; the directory is there and locked. */
@@ -5965,7 +6026,7 @@ KVI_PRIVATE kv_status kvi_lsm_resolve(const kv_lsm_options *given, kv_lsm_option
         if (o->codec == KV_CODEC_DEFAULT) o->codec = d.codec;
         if (!fixed_level && !o->level) o->level = d.level;
         if (o->codec == KV_CODEC_ZSTD && !o->level) o->level = 1;
-        if (!(o->bloom_fp_rate < 0) && !(o->bloom_fp_rate > 0)) o->bloom_fp_rate = d.bloom_fp_rate;
+        if (KVI_LSM_FILTER && !(o->bloom_fp_rate < 0) && !(o->bloom_fp_rate > 0)) o->bloom_fp_rate = d.bloom_fp_rate;
         if (o->sync == KV_SYNC_DEFAULT) o->sync = d.sync;
         if (!o->l0_trigger) o->l0_trigger = d.l0_trigger;
         if (!o->l1_bytes) o->l1_bytes = d.l1_bytes;
@@ -5976,19 +6037,21 @@ KVI_PRIVATE kv_status kvi_lsm_resolve(const kv_lsm_options *given, kv_lsm_option
     }
     if (!KVI_THREADS) o->no_background = true;
     if (!KVI_LSM_MAPS) o->map_tables = false;
-    if (o->memtable_bytes < 4096 || (uint64_t)o->memtable_bytes > UINT64_C(2) << 30) *what = "memtable_bytes is not 4 KiB to 2 GiB";
-    else if (o->block_bytes < 64 || o->block_bytes > 16u << 20) *what = "block_bytes is not 64 bytes to 16 MiB";
-    else if (o->codec < KV_CODEC_NONE || o->codec > KV_CODEC_ZSTD) *what = "codec is none that there is";
-    else if (o->bloom_fp_rate >= 1 || (o->bloom_fp_rate < 0 && o->bloom_fp_rate != KV_NO_BLOOM)) *what = "bloom_fp_rate is not between 0 and 1, nor KV_NO_BLOOM";
-    else if (o->sync < KV_SYNC_NONE || o->sync > KV_SYNC_WRITE) *what = "sync is none that there is";
-    else if (o->style != KV_LSM_LEVELED && o->style != KV_LSM_TIERED) *what = "style is none that there is";
-    else if (o->l0_trigger < 2 || o->l0_trigger > 1000) *what = "l0_trigger is not 2 to 1,000";
-    else if (o->level_ratio < 2 || o->level_ratio > 1000) *what = "level_ratio is not 2 to 1,000";
-    else if (o->table_bytes < 1024) *what = "table_bytes is less than 1 KiB";
-    else if (o->create_only && (o->must_exist || o->read_only)) *what = "create_only together with must_exist or read_only";
+    if (!KVI_LSM_CACHE) o->cache_bytes = KV_NONE;
+    if (!KVI_LSM_FILTER) o->bloom_fp_rate = KV_NO_BLOOM;
+    if (o->memtable_bytes < 4096 || (uint64_t)o->memtable_bytes > UINT64_C(2) << 30) *what = KVI_LSM_WORDS("memtable_bytes is not 4 KiB to 2 GiB");
+    else if (o->block_bytes < 64 || o->block_bytes > 16u << 20) *what = KVI_LSM_WORDS("block_bytes is not 64 bytes to 16 MiB");
+    else if (o->codec < KV_CODEC_NONE || o->codec > KV_CODEC_ZSTD) *what = KVI_LSM_WORDS("codec is none that there is");
+    else if (KVI_LSM_FILTER && (o->bloom_fp_rate >= 1 || (o->bloom_fp_rate < 0 && o->bloom_fp_rate != KV_NO_BLOOM))) *what = KVI_LSM_WORDS("bloom_fp_rate is not between 0 and 1, nor KV_NO_BLOOM");
+    else if (o->sync < KV_SYNC_NONE || o->sync > KV_SYNC_WRITE) *what = KVI_LSM_WORDS("sync is none that there is");
+    else if (o->style != KV_LSM_LEVELED && o->style != KV_LSM_TIERED) *what = KVI_LSM_WORDS("style is none that there is");
+    else if (o->l0_trigger < 2 || o->l0_trigger > 1000) *what = KVI_LSM_WORDS("l0_trigger is not 2 to 1,000");
+    else if (o->level_ratio < 2 || o->level_ratio > 1000) *what = KVI_LSM_WORDS("level_ratio is not 2 to 1,000");
+    else if (o->table_bytes < 1024) *what = KVI_LSM_WORDS("table_bytes is less than 1 KiB");
+    else if (o->create_only && (o->must_exist || o->read_only)) *what = KVI_LSM_WORDS("create_only together with must_exist or read_only");
     if (**what) return KV_ERR_INVALID;
-    if (!o->io) { *what = "there are no files on this system: give an io"; return KV_ERR_UNSUPPORTED; }
-    if (!kv_codec_supported(o->codec)) { *what = "the codec is not compiled in"; return KV_ERR_UNSUPPORTED; }
+    if (!o->io) { *what = KVI_LSM_WORDS("there are no files on this system: give an io"); return KV_ERR_UNSUPPORTED; }
+    if (!kv_codec_supported(o->codec)) { *what = KVI_LSM_WORDS("the codec is not compiled in"); return KV_ERR_UNSUPPORTED; }
     return KV_OK;
 }
 
@@ -5998,7 +6061,7 @@ KVI_PRIVATE void kvi_lsm_filter_size(kv_lsm *db)
 {
     double   rate = db->options.bloom_fp_rate, bits = 0, left = 1;
     uint32_t probes;
-    if (rate < 0) return;
+    if (!KVI_LSM_FILTER || rate < 0) return;
     while (left > rate && bits < 32) { bits += 0.125; left *= 0.941712; }   /* e ^ (-ln 2 ^ 2 / 8) */
     bits *= 1.05 + bits / 200;
     probes = (uint32_t)(bits * 0.62 + 0.5);
@@ -6106,13 +6169,13 @@ KVI_PRIVATE kv_status kvi_lsm_lock(kv_lsm *db)
     kvi_mutex_unlock(&db->files);
     if (s != KV_OK) db->lock = NULL;
     if (s == KV_NOT_FOUND && db->options.read_only) return KV_OK;       /* a copy without its LOCK */
-    if (s == KV_ERR_BUSY) {
+    if (KVI_LSM_TEXT && s == KV_ERR_BUSY) {
         t = kvi_error_begin(&db->error);
         kvi_text_add(&t, "the store is open");
         if (holder) { kvi_text_add(&t, " in process "); kvi_text_u64(&t, holder); }
         return kvi_error_end(&db->error, s);
     }
-    return s == KV_OK ? KV_OK : kvi_error_set(&db->error, s < 0 ? s : KV_ERR_IO, "cannot make or lock the store's LOCK file: is its path a directory that may be written?");
+    return s == KV_OK ? KV_OK : kvi_lsm_error(db, s < 0 ? s : KV_ERR_IO, "cannot make or lock the store's LOCK file: is its path a directory that may be written?");
 }
 
 /* The directory, there and locked. */
@@ -6127,12 +6190,12 @@ KVI_PRIVATE kv_status kvi_lsm_enter_directory(kv_lsm *db)
         s = kvi_lsm_list(&r);
         if (s == KV_OK && !r.has_current && kvi_lsm_name_count(&r) == 0) s = KV_NOT_FOUND;
         kv_buf_free(&r.names);
-        if (s == KV_NOT_FOUND) return kvi_error_set(&db->error, s, "there is no store");
+        if (s == KV_NOT_FOUND) return kvi_lsm_error(db, s, "there is no store");
         if (s < 0) return s;
     } else {
         s = db->io->make_dir(db->io->user, db->path);
-        if (s < 0) return kvi_error_set(&db->error, s, "cannot make the directory");
-        if (s == KV_NOT_FOUND) return kvi_error_set(&db->error, KV_ERR_IO, "cannot make the directory: its parent is missing");
+        if (s < 0) return kvi_lsm_error(db, s, "cannot make the directory");
+        if (s == KV_NOT_FOUND) return kvi_lsm_error(db, KV_ERR_IO, "cannot make the directory: its parent is missing");
     }
     return kvi_lsm_lock(db);
 }
@@ -6172,7 +6235,7 @@ KVI_PRIVATE kv_status kvi_lsm_ingest_build(kv_lsm *db, kvi_lsm_job *j, kv_iter *
         kv_slice key = kv_iter_key(sorted), value = kv_iter_value(sorted);
         s = kv_check_key(key);
         if (s == KV_OK) s = kv_check_value(value);
-        if (s < 0) return kvi_error_set(&db->error, s, "the cursor has an entry over a limit");
+        if (s < 0) return kvi_lsm_error(db, s, "the cursor has an entry over a limit");
         if (j->has_key && kvi_compare(kv_buf_slice(&j->key), key) >= 0) return kvi_lsm_fail(db, KV_ERR_ORDER, "not behind the key before it:", key);
         if (kv_buf_assign(&j->key, key) < 0) return kvi_lsm_no_memory(db);
         j->has_key = true;
@@ -6300,11 +6363,11 @@ KVI_PRIVATE kv_status kvi_lsm_checkpoint_fill(kv_lsm *db, kv_lsm *copy, const kv
     if (s == KV_OK && unflushed) {
         s = kvi_lsm_flush_aside(copy, unflushed, &old);
         if (s == KV_OK) kvi_lsm_version_release(db, old);
-        else (void)kvi_error_set(&db->error, s, kvi_error_text(&copy->error));
+        else (void)kvi_lsm_error(db, s, kvi_error_text(&copy->error));
     }
     if (s == KV_OK) {
         s = kvi_lsm_manifest_new(copy);
-        if (s < 0) (void)kvi_error_set(&db->error, s, kvi_error_text(&copy->error));
+        if (s < 0) (void)kvi_lsm_error(db, s, kvi_error_text(&copy->error));
     }
     if (s == KV_OK) s = kvi_lsm_sync_parent(copy);
     return s;
@@ -6557,7 +6620,7 @@ KVI_PRIVATE kv_status kvi_lsm_offline(const char *path, const kv_lsm_options *op
     kv_lsm_options o;
     const char    *what;
     kv_status      s = path && *path ? kvi_lsm_resolve(options, &o, &what) : KV_ERR_INVALID;
-    if (!path || !*path) what = "the path is empty";
+    if (!path || !*path) what = KVI_LSM_WORDS("the path is empty");
     if (s < 0) { kvi_lsm_say_text(report, s, what); return s; }
     o.read_only = read_only;
     o.create_only = false;
@@ -6874,7 +6937,7 @@ KVI_PRIVATE kv_status kvi_lsm_repair_manifest(kvi_lsm_repairer *p)
         }
         (void)db->io->close(db->io->user, file);
     }
-    if (!has_id) return kvi_error_set(&db->error, KV_ERR_CORRUPT, "no file of the store has a readable header");
+    if (!has_id) return kvi_lsm_error(db, KV_ERR_CORRUPT, "no file of the store has a readable header");
     db->hash_seed = kvi_load_le64(db->id) ^ kvi_load_le64(db->id + 8);
     for (size_t i = kvi_lsm_name_count(&p->r); i-- > 0 && !p->has_manifest;) {
         const kvi_lsm_name *n = &kvi_lsm_names(&p->r)[i];
@@ -6995,7 +7058,7 @@ KVI_PRIVATE kv_status kvi_lsm_start(kv_lsm *db)
     if (db->options.read_only) {
         kvi_mutex_lock(&db->mutex);
         db->broken = KV_ERR_READ_ONLY;
-        memcpy(db->broken_text, "the store was opened read-only", 31);
+        if (KVI_LSM_TEXT) memcpy(db->broken_text, "the store was opened read-only", 31);
         kvi_mutex_unlock(&db->mutex);
         kvi_store_u32(&db->keep_files, 1);
         return KV_OK;
@@ -7011,7 +7074,7 @@ KVI_PRIVATE void kvi_lsm_tell(const kv_lsm_options *o, const char *path, const c
     if (s == KV_OK) return;
     kvi_text_add(&t, path ? path : "(no path)");
     kvi_text_add(&t, ": ");
-    kvi_text_add(&t, *why ? why : kv_status_text(s));
+    kvi_text_add(&t, KVI_LSM_TEXT && *why ? why : kv_status_text(s));
 }
 
 KVI_LSM_DEFINE kv_status kv_lsm_open(const char *path, const kv_lsm_options *options, kv_lsm **out)
@@ -7023,7 +7086,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_open(const char *path, const kv_lsm_options *opt
     if (!out) return KV_ERR_INVALID;
     *out = NULL;
     s = path && *path ? kvi_lsm_resolve(options, &o, &what) : KV_ERR_INVALID;
-    if (!path || !*path) what = "the path is empty";
+    if (!path || !*path) what = KVI_LSM_WORDS("the path is empty");
     if (s < 0) { kvi_lsm_tell(options, path, what, s); return s; }
     kvi_fork_watch();
     db = kvi_lsm_new(path, &o);
@@ -7094,15 +7157,15 @@ KVI_INLINE bool kvi_lsm_usable(const kv_lsm *db) { return db && KVI_LIKELY(db->f
 KVI_PRIVATE kv_status kvi_lsm_bad_argument(kv_lsm *db, kv_status s, const char *what)
 {
     if (!kvi_lsm_usable(db)) return KV_ERR_INVALID;         /* NULL, or in a child of the process that opened it */
-    return kvi_error_set(&db->error, s, what);
+    return kvi_lsm_error(db, s, what);
 }
 KVI_PRIVATE kv_status kvi_lsm_check_entry(kv_lsm *db, kv_slice key, kv_slice value)
 {
     kv_status s = kv_check_key(key);
     if (!kvi_lsm_usable(db)) return KV_ERR_INVALID;
-    if (s < 0) return kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the key is over 65,535 bytes" : "the key is NULL with a size");
+    if (s < 0) return kvi_lsm_error(db, s, s == KV_ERR_TOO_LARGE ? "the key is over 65,535 bytes" : "the key is NULL with a size");
     s = kv_check_value(value);
-    return s < 0 ? kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the value is over 1 GiB - 1" : "the value is NULL with a size") : KV_OK;
+    return s < 0 ? kvi_lsm_error(db, s, s == KV_ERR_TOO_LARGE ? "the value is over 1 GiB - 1" : "the value is NULL with a size") : KV_OK;
 }
 
 KVI_LSM_DEFINE kv_status kv_lsm_get(kv_lsm *db, kv_slice key, kv_buf *value)
@@ -7235,7 +7298,7 @@ KVI_LSM_DEFINE void kv_lsm_batch_close(kv_lsm_batch *b)
 KVI_LSM_DEFINE kv_status kv_lsm_write(kv_lsm *db, const kv_lsm_batch *b)
 {
     if (!kvi_lsm_usable(db) || !b) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the batch is NULL");
-    if (b->status < 0) return kvi_error_set(&db->error, b->status, "an entry could not be put into the batch");
+    if (b->status < 0) return kvi_lsm_error(db, b->status, "an entry could not be put into the batch");
     return kvi_lsm_write_batch(db, b);
 }
 /* A batch of the pairs (or, without pairs, of deletes of the keys), written. */
@@ -7249,7 +7312,7 @@ KVI_PRIVATE kv_status kvi_lsm_write_many(kv_lsm *db, const kv_pair *pairs, const
         s = kvi_lsm_check_entry(db, pairs ? pairs[i].key : keys[i], pairs ? pairs[i].value : KVI_LSM_NO_VALUE);
         if (s < 0) break;
         s = kvi_lsm_batch_add(&b, pairs ? KVI_LSM_SET : KVI_LSM_DELETE, pairs ? pairs[i].key : keys[i], pairs ? pairs[i].value : KVI_LSM_NO_VALUE);
-        if (s < 0) (void)kvi_error_set(&db->error, s, NULL);
+        if (s < 0) (void)kvi_lsm_error(db, s, NULL);
     }
     if (s == KV_OK) s = kvi_lsm_write_batch(db, &b);
     kv_buf_free(&b.ops);
@@ -7364,7 +7427,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_delete_range(kv_lsm *db, const kv_range *range, 
     if (s == KV_OK) s = kvi_lsm_cursor_open(db, &db->sequence, false, range, &i);
     for (; s == KV_OK && kv_iter_valid(i); kv_iter_next(i)) {
         s = kvi_lsm_batch_add(&b, KVI_LSM_DELETE, kv_iter_key(i), KVI_LSM_NO_VALUE);
-        if (s < 0) (void)kvi_error_set(&db->error, s, s == KV_ERR_TOO_LARGE ? "the range has more keys than a batch holds" : NULL);
+        if (s < 0) (void)kvi_lsm_error(db, s, s == KV_ERR_TOO_LARGE ? "the range has more keys than a batch holds" : NULL);
     }
     if (s == KV_OK) s = kv_iter_status(i);
     kv_iter_close(i);
@@ -7434,7 +7497,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_flush(kv_lsm *db)
 {
     kv_status s;
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
-    if (db->options.read_only) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the store was opened read-only");
+    if (db->options.read_only) return kvi_lsm_error(db, KV_ERR_READ_ONLY, "the store was opened read-only");
     s = kvi_lsm_call_begin(db);
     return s < 0 ? s : kvi_lsm_call_end(db, kvi_lsm_flush_now(db));
 }
@@ -7447,7 +7510,7 @@ KVI_PRIVATE kv_status kvi_lsm_step(kv_lsm *db)
     sync = db->unsynced_since_ms && !db->has_sync_thread && kvi_lsm_can_sync(db);
     if (sync) db->unsynced_since_ms = 0;
     kvi_mutex_unlock(&db->mutex);
-    if (s < 0 && !sync) return db->options.read_only ? KV_END : kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+    if (s < 0 && !sync) return db->options.read_only ? KV_END : kvi_lsm_error(db, KV_ERR_READ_ONLY, db->broken_text);
     return sync ? kvi_lsm_sync_now(db) : kvi_lsm_work_step(db);
 }
 KVI_LSM_DEFINE kv_status kv_lsm_step(kv_lsm *db)
@@ -7461,7 +7524,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_compact(kv_lsm *db, const kv_range *range, kv_pr
 {
     kv_status s;
     if (!kvi_lsm_usable(db) || kvi_check_range(range) < 0) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the range is none");
-    if (db->options.read_only) return kvi_error_set(&db->error, KV_ERR_READ_ONLY, "the store was opened read-only");
+    if (db->options.read_only) return kvi_lsm_error(db, KV_ERR_READ_ONLY, "the store was opened read-only");
     s = kvi_lsm_call_begin(db);
     if (s < 0) return s;
     s = kvi_lsm_flush_now(db);
@@ -7568,7 +7631,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_resume(kv_lsm *db)
     poisoned = db->poisoned || db->options.read_only;
     kvi_mutex_unlock(&db->mutex);
     if (!broken) s = KV_OK;
-    else if (poisoned) s = kvi_error_set(&db->error, KV_ERR_READ_ONLY, db->broken_text);
+    else if (poisoned) s = kvi_lsm_error(db, KV_ERR_READ_ONLY, db->broken_text);
     else s = kvi_lsm_resume(db);
     kvi_lsm_work_give(db);
     kvi_lsm_lead_alone_end(db, &w);
@@ -7603,6 +7666,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_ingest(kv_lsm *db, kv_iter *sorted)
 {
     kvi_lsm_writer w;
     kv_status      s;
+    if (!KVI_LSM_INGEST) return kvi_lsm_bad_argument(db, KV_ERR_UNSUPPORTED, "compiled without (KV_LSM_NO_INGEST)");
     if (!kvi_lsm_usable(db) || !sorted) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the cursor is NULL");
     s = kvi_lsm_call_begin(db);
     if (s < 0) return s;
@@ -7654,9 +7718,9 @@ KVI_PRIVATE kv_status kvi_lsm_checkpoint(kv_lsm *db, const char *path)
         kvi_lsm_version_release(copy, copy->version);       /* before the view, which holds the tables that both have */
         copy->version = NULL;
         kvi_lsm_view_release(db, view);
-    } else if (s == KV_NOT_FOUND) s = kvi_error_set(&db->error, KV_ERR_IO, "the parent directory of the copy is missing");
-    else if (s < 0) (void)kvi_error_set(&db->error, s, "cannot make the directory of the copy");
-    else if (s == KV_EXISTS) (void)kvi_error_set(&db->error, s, "the path of the copy is there already");
+    } else if (s == KV_NOT_FOUND) s = kvi_lsm_error(db, KV_ERR_IO, "the parent directory of the copy is missing");
+    else if (s < 0) (void)kvi_lsm_error(db, s, "cannot make the directory of the copy");
+    else if (s == KV_EXISTS) (void)kvi_lsm_error(db, s, "the path of the copy is there already");
     kvi_store_u32(&copy->keep_files, 1);
     kvi_lsm_free(copy);
     return s;
@@ -7664,6 +7728,7 @@ KVI_PRIVATE kv_status kvi_lsm_checkpoint(kv_lsm *db, const char *path)
 KVI_LSM_DEFINE kv_status kv_lsm_checkpoint(kv_lsm *db, const char *path)
 {
     kv_status s;
+    if (!KVI_LSM_CHECKPOINT) return kvi_lsm_bad_argument(db, KV_ERR_UNSUPPORTED, "compiled without (KV_LSM_NO_CHECKPOINT)");
     if (!kvi_lsm_usable(db) || !path || !*path) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "the path is empty");
     s = kvi_lsm_call_begin(db);
     return s < 0 ? s : kvi_lsm_call_end(db, kvi_lsm_checkpoint(db, path));
@@ -7673,6 +7738,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_check(const char *path, const kv_lsm_options *op
     kvi_lsm_report r;
     kv_lsm        *db;
     kv_status      s;
+    if (!KVI_LSM_REPAIR) return KV_ERR_UNSUPPORTED;
     memset(&r, 0, sizeof r);
     r.fn = report;
     r.user = user;
@@ -7686,6 +7752,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_check(const char *path, const kv_lsm_options *op
 KVI_LSM_DEFINE kv_status kv_lsm_repair(const char *path, const kv_lsm_options *options, kv_check_fn report, void *user)
 {
     kvi_lsm_report r;
+    if (!KVI_LSM_REPAIR) return KV_ERR_UNSUPPORTED;
     memset(&r, 0, sizeof r);
     r.fn = report;
     r.user = user;
@@ -7721,7 +7788,7 @@ KVI_PRIVATE void kvi_lsm_stats(kv_lsm *db, const kvi_lsm_view *view, kv_lsm_stat
     for (uint32_t i = 0; i < view->frozen_count; i++) kvi_lsm_stats_memtable(stats, view->frozen[i]);
     stats->frozen_memtables = view->frozen_count;
     kvi_lsm_stats_version(db, stats, view->version);
-    for (uint32_t i = 0; db->shards && i < KVI_LSM_SHARDS; i++) {
+    for (uint32_t i = 0; KVI_LSM_CACHE && db->shards && i < KVI_LSM_SHARDS; i++) {
         kvi_lsm_shard *shard = &db->shards[i];
         kvi_spin_lock(&shard->lock);
         stats->cache_hits += shard->hits;
@@ -7758,6 +7825,7 @@ KVI_PRIVATE void kvi_lsm_stats(kv_lsm *db, const kvi_lsm_view *view, kv_lsm_stat
 KVI_LSM_DEFINE kv_status kv_lsm_stats(kv_lsm *db, kv_lsm_stats_t *stats)
 {
     kvi_lsm_view *view;
+    if (!KVI_LSM_STATS) return kvi_lsm_bad_argument(db, KV_ERR_UNSUPPORTED, "compiled without (KV_LSM_NO_STATS)");
     if (!kvi_lsm_usable(db) || !stats) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, "stats is NULL");
     view = kvi_lsm_view_get(db);
     if (!view) return kvi_lsm_is_closed(db);
@@ -7791,6 +7859,7 @@ KVI_PRIVATE kv_status kvi_lsm_store_stats(kv_store *s, kv_stats *stats)
     kvi_lsm_view  *view;
     kv_lsm_stats_t all;
     if (!kvi_lsm_usable(db)) return KV_ERR_INVALID;
+    if (!KVI_LSM_STATS) return kvi_lsm_error(db, KV_ERR_UNSUPPORTED, "compiled without (KV_LSM_NO_STATS)");
     view = kvi_lsm_view_get(db);
     if (!view) return kvi_lsm_is_closed(db);
     kvi_lsm_stats(db, view, &all);
