@@ -4295,6 +4295,7 @@ KVI_PRIVATE kv_status kvi_lsm_sync_now(kv_lsm *db)
 typedef struct kvi_lsm_job {
     bool              flush, building;
     bool              committed;            /* the outputs are the store's */
+    bool              moves;                /* the outputs are the inputs' files, in another level: see kvi_lsm_move */
     kvi_lsm_memtable *memtable;             /* of a flush */
     kvi_lsm_version  *base;                 /* the version that it was planned with */
     kvi_lsm_table   **inputs;               /* of a merge; the base holds them */
@@ -4325,7 +4326,7 @@ KVI_PRIVATE void kvi_lsm_job_free(kv_lsm *db, kvi_lsm_job *j, bool keep_files)
     kvi_lsm_builder_free(&j->builder);
     kvi_lsm_merge_close(db, &j->merge);
     for (uint32_t i = 0; i < j->output_count; i++) {
-        if (!keep_files && !j->committed) j->outputs[i]->obsolete = true;
+        if (!keep_files && !j->committed && !(KVI_SMALL && j->moves)) j->outputs[i]->obsolete = true;
         kvi_lsm_table_release(db, j->outputs[i]);
     }
     for (uint32_t i = 0; i < j->input_count; i++) j->inputs[i]->merging = false;
@@ -4535,7 +4536,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_commit(kv_lsm *db, kvi_lsm_job *j)
     if (s < 0) (void)kvi_lsm_no_memory(db);
 
     /* 2. and 3. */
-    if (s == KV_OK && j->output_count && !KVI_MUTANT(KVI_MUTANT_TABLE_NAME)) {
+    if (s == KV_OK && j->output_count && !(KVI_SMALL && j->moves) && !KVI_MUTANT(KVI_MUTANT_TABLE_NAME)) {
         s = kvi_lsm_sync_dir(db);
         if (s < 0) kvi_lsm_poison(db, s);
     }
@@ -4556,6 +4557,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_commit(kv_lsm *db, kvi_lsm_job *j)
     if (j->flush) db->frozen_count--;                       /* the oldest one is the last */
     old_view = kvi_lsm_view_switch(db, view);
     if (j->flush) { if (KVI_LSM_STATS) db->flushes++; if (db->frozen_count == 0 && kvi_peek_u64(&db->active->count) == 0) db->unsynced_since_ms = 0; }
+    else if (KVI_SMALL && j->moves) db->moves += j->output_count;
     else if (KVI_LSM_STATS) db->merges++;
     if (KVI_LSM_STATS) { db->versions_dropped += j->versions_dropped; db->tombstones_dropped += j->tombstones_dropped; }
     kvi_lsm_wake(db);
@@ -4564,7 +4566,7 @@ KVI_PRIVATE kv_status kvi_lsm_job_commit(kv_lsm *db, kvi_lsm_job *j)
 
     /* 5. */
     if (j->flush) { j->memtable->log->obsolete = true; kvi_lsm_memtable_release(db, j->memtable); }     /* the list's reference; the job has its own */
-    for (uint32_t i = 0; i < j->input_count; i++) j->inputs[i]->obsolete = true;
+    for (uint32_t i = 0; !(KVI_SMALL && j->moves) && i < j->input_count; i++) j->inputs[i]->obsolete = true;
     kvi_lsm_version_release(db, old_version);
     kvi_lsm_view_release(db, old_view);
     return KV_OK;
@@ -4610,6 +4612,17 @@ KVI_PRIVATE uint64_t kvi_lsm_level_target(const kv_lsm *db, uint32_t level)
     return target;
 }
 
+/* How full a level is. Where code is to be small, without floating point: in 1/64. */
+#if KVI_SMALL
+#define KVI_LSM_FULL 64u
+typedef uint64_t kvi_lsm_fill;
+KVI_INLINE kvi_lsm_fill kvi_lsm_fill_of(uint64_t bytes, uint64_t target) { return bytes / (target / KVI_LSM_FULL + 1); }
+#else
+#define KVI_LSM_FULL 1
+typedef double kvi_lsm_fill;
+KVI_INLINE kvi_lsm_fill kvi_lsm_fill_of(uint64_t bytes, uint64_t target) { return (double)bytes / (double)target; }
+#endif
+
 typedef struct kvi_lsm_plan { uint32_t level, output, count; kvi_lsm_table **inputs; kv_slice smallest, largest; } kvi_lsm_plan;
 
 KVI_PRIVATE bool kvi_lsm_plan_add(kvi_lsm_plan *p, kvi_lsm_table *t)     /* false: it is there already */
@@ -4651,10 +4664,10 @@ KVI_PRIVATE kvi_lsm_table *kvi_lsm_pick_table(const kvi_lsm_version *v, uint32_t
     const kvi_lsm_run *run = &v->runs[v->levels[level].first_run];
     kvi_lsm_table     *best = NULL;
 #if KVI_SMALL
-    uint64_t           least = 0;                           /* what it drags along, in 1/64 of its own size; tombstones as well */
+    kvi_lsm_fill       least = 0;                           /* one with tombstones costs nothing */
     for (uint32_t i = 0; i < run->count; i++) {
         kvi_lsm_table *t = v->tables[run->first + i];
-        uint64_t       cost = t->tombstones ? 0 : kvi_lsm_overlap_bytes(v, level + 1, t) / (t->size / 64 + 1);
+        kvi_lsm_fill   cost = t->tombstones ? 0 : kvi_lsm_fill_of(kvi_lsm_overlap_bytes(v, level + 1, t), t->size);
         if (!best || cost < least) { best = t; least = cost; }
     }
 #else
@@ -4679,8 +4692,8 @@ KVI_PRIVATE bool kvi_lsm_busy(const kv_lsm *db)
 /* Fill the plan (inputs: room for every table). False: nothing is due. */
 KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_lsm_plan *p)
 {
-    double   best = 0;
-    uint32_t level = 0;
+    kvi_lsm_fill best = 0;
+    uint32_t     level = 0;
     p->count = 0;
     if (db->options.style == KV_LSM_TIERED) {
         for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
@@ -4693,12 +4706,12 @@ KVI_PRIVATE bool kvi_lsm_pick(const kv_lsm *db, const kvi_lsm_version *v, kvi_ls
         return false;
     }
     for (uint32_t i = 0; i < KV_LSM_LEVELS; i++) {
-        double score = i == 0 ? (double)v->levels[0].runs / (db->options.l0_trigger * (kvi_lsm_busy(db) ? KVI_LSM_BUSY_TIMES : 1u)) : (double)v->levels[i].bytes / (double)kvi_lsm_level_target(db, i);
+        kvi_lsm_fill score = i == 0 ? (kvi_lsm_fill)v->levels[0].runs * KVI_LSM_FULL / (db->options.l0_trigger * (kvi_lsm_busy(db) ? KVI_LSM_BUSY_TIMES : 1u)) : kvi_lsm_fill_of(v->levels[i].bytes, kvi_lsm_level_target(db, i));
         if (i + 1 == KV_LSM_LEVELS) score = 0;
-        if (i && v->levels[i].runs > 1) score = 1 + v->levels[i].runs;      /* left over from the tiered style */
+        if (i && v->levels[i].runs > 1) score = KVI_LSM_FULL * (1 + v->levels[i].runs);      /* left over from the tiered style */
         if (score > best) { best = score; level = i; }
     }
-    if (best < 1) return false;
+    if (best < KVI_LSM_FULL) return false;
     p->level = level;
     p->output = level + 1 < KV_LSM_LEVELS ? level + 1 : level;
     if (level == 0 || v->levels[level].runs > 1) kvi_lsm_plan_close(v, p, level, true);
@@ -4763,7 +4776,52 @@ KVI_PRIVATE uint64_t kvi_lsm_plan_age(const kv_lsm *db, const kvi_lsm_plan *p)
     return age;
 }
 
+/* A table's place is part of it, and readers may be looking: the moved one is a new object that shares
+   file and index with its home. NULL: no memory. */
+KVI_PRIVATE kvi_lsm_table *kvi_lsm_table_moved(kv_lsm *db, kvi_lsm_table *from, uint32_t level)
+{
+    kvi_lsm_table like, *t;
+    memset(&like, 0, sizeof like);                          /* field by field: readers change some of them just now */
+    like.level = (uint8_t)level;
+    like.number = from->number;
+    like.size = from->size;
+    like.entries = from->entries;
+    like.tombstones = from->tombstones;
+    like.key_bytes = from->key_bytes;
+    like.value_bytes = from->value_bytes;
+    like.first_sequence = from->first_sequence;
+    like.last_sequence = from->last_sequence;
+    t = kvi_lsm_table_new(db, &like, from->smallest, from->largest);
+    if (!t) return NULL;
+    t->home = from->home;
+    kvi_add_u32(&t->home->refs, 1);
+    return t;
+}
 /* Move tables down by an edit alone. */
+#if KVI_SMALL
+KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t count)      /* as a job that is done already */
+{
+    kvi_lsm_job *j = kvi_lsm_job_new(db, p->output, 0);
+    kv_status    s = KV_OK;
+    if (!j) return kvi_lsm_no_memory(db);
+    j->moves = true;
+    j->inputs = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, count * sizeof *j->inputs);
+    j->outputs = (kvi_lsm_table **)kvi_alloc(&db->options.allocator, count * sizeof *j->outputs);
+    if (j->inputs) j->input_count = count;
+    if (j->outputs) j->output_capacity = count;
+    if (!j->inputs || !j->outputs) s = kvi_lsm_no_memory(db);
+    if (j->inputs) memcpy(j->inputs, p->inputs, count * sizeof *j->inputs);
+    for (uint32_t i = 0; s == KV_OK && i < count; i++) {
+        kvi_lsm_table *t = kvi_lsm_table_moved(db, p->inputs[i], p->output);
+        if (!t) s = kvi_lsm_no_memory(db);
+        else j->outputs[j->output_count++] = t;
+        p->inputs[i]->merging = true;
+    }
+    if (s == KV_OK) s = kvi_lsm_job_commit(db, j);
+    kvi_lsm_job_free(db, j, true);
+    return s;
+}
+#else
 KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t count)
 {
     uint32_t         n = db->version->count;
@@ -4774,26 +4832,9 @@ KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t c
     kv_status        s = tables && view ? kvi_lsm_edit_begin(db) : KV_ERR_NO_MEMORY;
     moved = (kvi_lsm_table **)kvi_alloc_zero(&db->options.allocator, count * sizeof *moved);
     if (!moved) s = KV_ERR_NO_MEMORY;
-    /* a table's place is part of it, and readers may be looking: the moved one is a new object that
-       shares file and index with its home */
     for (uint32_t i = 0; s == KV_OK && i < count; i++) {
-        kvi_lsm_table like, *from = p->inputs[i];
-        memset(&like, 0, sizeof like);                      /* field by field: readers change some of them just now */
-        like.level = (uint8_t)p->output;
-        like.number = from->number;
-        like.size = from->size;
-        like.entries = from->entries;
-        like.tombstones = from->tombstones;
-        like.key_bytes = from->key_bytes;
-        like.value_bytes = from->value_bytes;
-        like.first_sequence = from->first_sequence;
-        like.last_sequence = from->last_sequence;
-        like.smallest = from->smallest;
-        like.largest = from->largest;
-        moved[i] = kvi_lsm_table_new(db, &like, like.smallest, like.largest);
+        moved[i] = kvi_lsm_table_moved(db, p->inputs[i], p->output);
         if (!moved[i]) { s = KV_ERR_NO_MEMORY; break; }
-        moved[i]->home = p->inputs[i]->home;
-        kvi_add_u32(&moved[i]->home->refs, 1);
         made++;
         s = kvi_lsm_put_field(&db->edit, KVI_LSM_FIELD_REMOVE, p->inputs[i]->level);
         if (s == KV_OK) s = kvi_lsm_put_number(&db->edit, p->inputs[i]->number);
@@ -4830,6 +4871,7 @@ KVI_PRIVATE kv_status kvi_lsm_move(kv_lsm *db, const kvi_lsm_plan *p, uint32_t c
     kvi_free(&db->options.allocator, tables, n * sizeof *tables);
     return s;
 }
+#endif
 
 /* Plan the next merge, or move tables. KV_END: nothing is due. Under work. */
 KVI_PRIVATE kv_status kvi_lsm_merge_begin(kv_lsm *db)
