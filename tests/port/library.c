@@ -1,5 +1,5 @@
 /* library.c - one module as firmware compiles it, alone in its object: -DLIBRARY_MEM, _MEM_LESS, _ART, _FST,
-   _FST_READER, _FST_LOOKUP, _COMPRESS, _LSM or _SIMD. The strong symbols of the object are the module's public
+   _FST_READER, _FST_LOOKUP, _COMPRESS, _LSM, _LSM_LESS or _SIMD. The strong symbols of the object are the module's public
    functions; what it brings along of the headers below is weak. */
 #define KV_NO_THREADS
 #define KV_NO_MALLOC
@@ -36,6 +36,19 @@
 #define KV_COMPRESS_IMPLEMENTATION
 #include "../../kv_compress.h"
 #elif defined(LIBRARY_LSM)
+#define KV_LSM_IMPLEMENTATION
+#include "../../kv_lsm.h"
+#elif defined(LIBRARY_LSM_LESS)
+#define KV_LSM_NO_REPAIR
+#define KV_LSM_NO_INGEST
+#define KV_LSM_NO_CHECKPOINT
+#define KV_LSM_NO_STATS
+#define KV_LSM_NO_CACHE
+#define KV_LSM_NO_FILTER
+#define KV_LSM_NO_TEXT
+#ifndef KV_NO_LZ4
+#define KV_NO_LZ4
+#endif
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #else
