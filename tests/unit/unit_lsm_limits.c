@@ -22,6 +22,7 @@ static kv_lsm_options tiny_blocks(disk *d, kv_lsm_style style)
     o.io = disk_io(d);
     o.memtable_bytes = 256u << 10;
     o.block_bytes = 64;
+    o.cache_bytes = 1u << 20;                       /* the default would have a bucket for each of a million blocks */
     o.table_bytes = 4u << 20;                       /* only the index cuts */
     o.no_background = true;
     o.style = style;
