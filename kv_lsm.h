@@ -82,6 +82,7 @@
        KV_LSM_NO_REPAIR     kv_lsm_check, kv_lsm_repair
        KV_LSM_NO_INGEST     kv_lsm_ingest
        KV_LSM_NO_CHECKPOINT kv_lsm_checkpoint
+       KV_LSM_NO_RESUME     kv_lsm_resume: a store that became read-only is closed and opened again
        KV_LSM_NO_STATS      kv_lsm_stats, kv_store_stats; nothing is counted
    and these go without saying:
        KV_LSM_NO_CACHE      no block cache, whatever cache_bytes says
@@ -544,6 +545,11 @@ enum {
 #define KVI_LSM_CHECKPOINT 0
 #else
 #define KVI_LSM_CHECKPOINT 1
+#endif
+#ifdef KV_LSM_NO_RESUME
+#define KVI_LSM_RESUME 0
+#else
+#define KVI_LSM_RESUME 1
 #endif
 #ifdef KV_LSM_NO_STATS
 #define KVI_LSM_STATS 0
@@ -1296,18 +1302,16 @@ KVI_INLINE void kvi_lsm_memtable_share(kvi_lsm_memtable *m, kv_slice key)
     m->shared_size = kvi_common_prefix(some, key.data, key.size < m->shared_size ? key.size : m->shared_size);
 }
 
+#if KVI_LSM_QUICK
 /* Does (head, key, sequence) come right behind the newest entry? Then the finger is in place. */
 KVI_INLINE bool kvi_lsm_memtable_follows(const kvi_lsm_memtable *m, uint64_t head, kv_slice key, uint64_t sequence)
 {
     const kvi_lsm_entry *last = m->finger[0], *next = (const kvi_lsm_entry *)kvi_peek_ptr(&kvi_lsm_links(last)->to);
-#if KVI_LSM_QUICK
     uint64_t             there = kvi_peek_u64(&kvi_lsm_links(last)->head);
-#else
-    uint64_t             there = head;
-#endif
     if (last != m->head && kvi_lsm_entry_order(last, head, key, sequence) >= 0) return false;
     return !next || there > head || (there == head && kvi_lsm_entry_order(next, head, key, sequence) > 0);
 }
+#endif
 
 /* Insert; the room is reserved, and the sequence is greater than all before. */
 KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_slice key, kv_slice value, uint64_t sequence)
@@ -1339,7 +1343,10 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     kvi_copy(bytes + key.size, value.data, value.size);
 
     /* 2. its place: right behind the newest one, as in a load in order, or searched */
-    if (!kvi_lsm_memtable_follows(m, kvi_lsm_entry_head(e), key, sequence)) (void)kvi_lsm_memtable_walk(m, kvi_lsm_entry_head(e), key, sequence, true, m->finger);
+#if KVI_LSM_QUICK
+    if (!kvi_lsm_memtable_follows(m, e->head, key, sequence))
+#endif
+    (void)kvi_lsm_memtable_walk(m, kvi_lsm_entry_head(e), key, sequence, true, m->finger);
 
     /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
     for (uint32_t i = 0; i < height; i++) {
@@ -2241,7 +2248,7 @@ KVI_PRIVATE kv_status kvi_lsm_block_keep(kv_lsm *db, const kvi_lsm_table *t, uin
     return s;
 }
 
-#define KVI_LSM_SCRATCH 4096                /* packed blocks up to this are read to the stack */
+#define KVI_LSM_SCRATCH (KVI_SMALL ? 1u : 4096u)    /* packed blocks up to this are read to the stack; where code is to be small, so is that: none */
 
 /* Read block `i` of the table from its file: to the stack where it is small and is to be unpacked, else
    straight to where it stays. */
@@ -2254,7 +2261,7 @@ KVI_PRIVATE kv_status kvi_lsm_block_read(kv_lsm *db, kvi_lsm_table *t, const kvi
     kv_file       *file;
     kv_status      s;
     if (KVI_LSM_MAPS && x->map) return kvi_lsm_block_make(db, t, offset, x->map + offset, size, help, block);
-    if (size > sizeof scratch || db->options.codec == KV_CODEC_NONE) {
+    if (KVI_SMALL || size > sizeof scratch || db->options.codec == KV_CODEC_NONE) {
         b = (kvi_lsm_block *)kvi_alloc(&db->options.allocator, sizeof *b + size);
         if (!b) return kvi_lsm_no_memory(db);
         memory = (uint8_t *)(b + 1);
@@ -2266,7 +2273,7 @@ KVI_PRIVATE kv_status kvi_lsm_block_read(kv_lsm *db, kvi_lsm_table *t, const kvi
         kvi_lsm_table_file_done(db, t->home);
     }
     if (s < 0) { if (b) kvi_free(&db->options.allocator, b, sizeof *b + size); return s; }
-    return b ? kvi_lsm_block_keep(db, t, offset, b, size, help, block) : kvi_lsm_block_make(db, t, offset, memory, size, help, block);
+    return KVI_SMALL || b ? kvi_lsm_block_keep(db, t, offset, b, size, help, block) : kvi_lsm_block_make(db, t, offset, memory, size, help, block);
 }
 
 /* A block to look at: from the map where it lies there as it is searched, from the cache, or read.
@@ -3139,10 +3146,20 @@ KVI_PRIVATE kv_status kvi_lsm_put_field(kv_buf *out, uint8_t tag, uint64_t n)
     kv_status s = kv_buf_append(out, kv_bytes(&tag, 1));
     return s < 0 ? s : kvi_lsm_put_number(out, n);
 }
+#if KVI_SMALL
+/* Where the numbers of an ADD field lie, from `number` to `last_sequence`. */
+static const uint8_t kvi_lsm_table_numbers[9] = {
+    offsetof(kvi_lsm_table, number), offsetof(kvi_lsm_table, age), offsetof(kvi_lsm_table, size), offsetof(kvi_lsm_table, entries), offsetof(kvi_lsm_table, tombstones),
+    offsetof(kvi_lsm_table, key_bytes), offsetof(kvi_lsm_table, value_bytes), offsetof(kvi_lsm_table, first_sequence), offsetof(kvi_lsm_table, last_sequence)
+};
+#endif
 KVI_PRIVATE kv_status kvi_lsm_put_table(kv_lsm *db, kv_buf *out, const kvi_lsm_table *t)
 {
     kv_status s = kvi_lsm_put_field(out, KVI_LSM_FIELD_ADD, t->level);
     (void)db;
+#if KVI_SMALL
+    for (size_t i = 0; s == KV_OK && i < sizeof kvi_lsm_table_numbers; i++) s = kvi_lsm_put_number(out, *(const uint64_t *)(const void *)((const uint8_t *)t + kvi_lsm_table_numbers[i]));
+#else
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->number);
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->age);
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->size);
@@ -3152,6 +3169,7 @@ KVI_PRIVATE kv_status kvi_lsm_put_table(kv_lsm *db, kv_buf *out, const kvi_lsm_t
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->value_bytes);
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->first_sequence);
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->last_sequence);
+#endif
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->smallest.size);
     if (s == KV_OK) s = kv_buf_append(out, t->smallest);
     if (s == KV_OK) s = kvi_lsm_put_number(out, t->largest.size);
@@ -3163,6 +3181,9 @@ KVI_PRIVATE bool kvi_lsm_read_table(kvi_lsm_reader *r, kvi_lsm_table *t)
     uint64_t level = kvi_lsm_read_varint(r);
     memset(t, 0, sizeof *t);
     t->level = (uint8_t)level;
+#if KVI_SMALL
+    for (size_t i = 0; i < sizeof kvi_lsm_table_numbers; i++) *(uint64_t *)(void *)((uint8_t *)t + kvi_lsm_table_numbers[i]) = kvi_lsm_read_varint(r);
+#else
     t->number = kvi_lsm_read_varint(r);
     t->age = kvi_lsm_read_varint(r);
     t->size = kvi_lsm_read_varint(r);
@@ -3172,6 +3193,7 @@ KVI_PRIVATE bool kvi_lsm_read_table(kvi_lsm_reader *r, kvi_lsm_table *t)
     t->value_bytes = kvi_lsm_read_varint(r);
     t->first_sequence = kvi_lsm_read_varint(r);
     t->last_sequence = kvi_lsm_read_varint(r);
+#endif
     t->smallest = kvi_lsm_read_bytes(r, kvi_lsm_read_varint(r));
     t->largest = kvi_lsm_read_bytes(r, kvi_lsm_read_varint(r));
     return !r->bad && level < KV_LSM_LEVELS && t->smallest.size <= KV_KEY_SIZE_MAX && t->largest.size <= KV_KEY_SIZE_MAX
@@ -5899,7 +5921,7 @@ KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
     if (kvi_lsm_cursor_forked(c)) return;
     if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }    /* it may lie in a block that goes */
     c->backward = false;
-    c->parked = kvi_lsm_cursor_seek_exact(c);
+    c->parked = KVI_LSM_QUICK ? kvi_lsm_cursor_seek_exact(c) : NULL;
     if (c->parked) return;
     kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
     kvi_lsm_cursor_settle(c);
@@ -5932,7 +5954,7 @@ KVI_PRIVATE void kvi_lsm_cursor_next(kv_iter *i)
         kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
         while (c->merge.least && kv_equal(c->merge.least->key, kv_buf_slice(&c->key))) kvi_lsm_merge_next(&c->merge);
     } else {
-        if (c->parked) kvi_lsm_cursor_unpark(c);
+        if (KVI_LSM_QUICK && c->parked) kvi_lsm_cursor_unpark(c);
         if (c->merge.least) kvi_lsm_cursor_skip(c);
     }
     kvi_lsm_cursor_settle(c);
@@ -7662,6 +7684,7 @@ KVI_LSM_DEFINE kv_status kv_lsm_resume(kv_lsm *db)
     kvi_lsm_writer w;
     kv_status      s;
     bool           broken, poisoned;
+    if (!KVI_LSM_RESUME) return kvi_lsm_bad_argument(db, KV_ERR_UNSUPPORTED, "compiled without (KV_LSM_NO_RESUME)");
     if (!kvi_lsm_usable(db)) return kvi_lsm_bad_argument(db, KV_ERR_INVALID, NULL);
     s = kvi_lsm_call_begin(db);
     if (s < 0) return s;

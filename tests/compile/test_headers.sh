@@ -115,7 +115,7 @@ for s in $mem_less "$mem_less" "-Os $mem_less $bare" -Os; do
     [ -z "$CLANG" ] || job "kv_mem.h with $s, clang" "$(c_of clang) -std=c99 $strict_c -I. $s -fsyntax-only $out/kv_mem.implement.c"
 done
 
-lsm_less="-DKV_LSM_NO_REPAIR -DKV_LSM_NO_INGEST -DKV_LSM_NO_CHECKPOINT -DKV_LSM_NO_STATS -DKV_LSM_NO_CACHE -DKV_LSM_NO_FILTER -DKV_LSM_NO_TEXT"
+lsm_less="-DKV_LSM_NO_REPAIR -DKV_LSM_NO_INGEST -DKV_LSM_NO_CHECKPOINT -DKV_LSM_NO_RESUME -DKV_LSM_NO_STATS -DKV_LSM_NO_CACHE -DKV_LSM_NO_FILTER -DKV_LSM_NO_TEXT"
 for s in $lsm_less "$lsm_less" "-Os $lsm_less -DKV_NO_LZ4 -DKV_NO_ZSTD $bare" "-Os $bare" -Os; do
     job "kv_lsm.h with $s" "$(c_of gcc) -std=c99 $strict_c -I. $s -fsyntax-only $out/kv_lsm.implement.c"
     job "kv_lsm.h with $s, C++" "$(cxx_of gcc) -std=c++11 $strict -I. $s -fsyntax-only -xc++ $out/kv_lsm.implement.c"

@@ -42,6 +42,7 @@
 #define KV_LSM_NO_REPAIR
 #define KV_LSM_NO_INGEST
 #define KV_LSM_NO_CHECKPOINT
+#define KV_LSM_NO_RESUME
 #define KV_LSM_NO_STATS
 #define KV_LSM_NO_CACHE
 #define KV_LSM_NO_FILTER

@@ -93,7 +93,7 @@ title() {
     fst)        echo '`kv_fst.h`, reader and builder';;
     compress)   echo '`kv_compress.h`, without the LZ4 library';;
     lsm)        echo '`kv_lsm.h`, with `kv_compress.h`';;
-    lsm_less)   echo '`kv_lsm.h` without check, repair, ingest, checkpoint, statistics, cache, filters, texts (`KV_LSM_NO_...`) and codecs';;
+    lsm_less)   echo '`kv_lsm.h` without check, repair, ingest, checkpoint, resume, statistics, cache, filters, texts (`KV_LSM_NO_...`) and codecs';;
     *)          echo "\`kv_$1.h\`";;
     esac
 }

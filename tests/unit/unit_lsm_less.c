@@ -8,6 +8,7 @@
 #define KV_LSM_NO_REPAIR
 #define KV_LSM_NO_INGEST
 #define KV_LSM_NO_CHECKPOINT
+#define KV_LSM_NO_RESUME
 #define KV_LSM_NO_STATS
 #define KV_LSM_NO_CACHE
 #define KV_LSM_NO_FILTER
@@ -123,6 +124,7 @@ TEST(lsm_less, what_is_missing_says_so)
     CHECK_OK(kv_lsm_set(db, KV_STR("a"), KV_STR("1")));
     CHECK_STATUS(kv_lsm_stats(db, &stats), KV_ERR_UNSUPPORTED);
     CHECK_STATUS(kv_lsm_checkpoint(db, "copy"), KV_ERR_UNSUPPORTED);
+    CHECK_STATUS(kv_lsm_resume(db), KV_ERR_UNSUPPORTED);
     CHECK_OK(kv_lsm_iter_open(db, NULL, NULL, &iter));
     CHECK_STATUS(kv_lsm_ingest(db, iter), KV_ERR_UNSUPPORTED);
     kv_iter_close(iter);
