@@ -1620,7 +1620,7 @@ TEST(lsm_locate, memtable_or_level)
 
 /* With the clock stopped, every memtable was filled "just now" until the test says that time went by. */
 static void stop_clock(void) { kvi_store_u64(&stopped_ms, kvi_now_ms() + 1); }
-static void pass_ms(uint64_t ms) { kvi_store_u64(&stopped_ms, kvi_load_u64(&stopped_ms) + ms); }
+static TEST_UNUSED void pass_ms(uint64_t ms) { kvi_store_u64(&stopped_ms, kvi_load_u64(&stopped_ms) + ms); }
 static void start_clock(void) { kvi_store_u64(&stopped_ms, 0); }
 
 static kv_lsm_options level_0_options(disk *d)      /* one flush is one table; level 1 is never too large */
