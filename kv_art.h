@@ -1348,7 +1348,7 @@ KVI_PRIVATE void kvi_art_find_one_by_one(const kvi_art_leaf *l, const uint8_t *q
             after = at;
             if (at >= size || l->branch[i] > q[at]) break;
             if (l->branch[i] == q[at]) {
-                after = ++at;
+                at++;
                 more = (uint32_t)kvi_common_prefix(tail, q + at, rest < size - at ? rest : size - at);
                 after = at += more;
                 if (more == rest && at == size) { spot->found = true; break; }
@@ -2590,9 +2590,10 @@ KVI_PRIVATE void kvi_art_let_go_cut(kv_art *a, const kvi_art_path *p)
 KVI_PRIVATE kv_status kvi_art_rewrite_leaf(kv_art *a, const kvi_art_path *p, kvi_art_item *items, uint32_t count)
 {
     kvi_art_run r = kvi_art_run_of(items, 0, count, 0);
-    uint8_t    *block = kvi_art_at(a, p->ref);
-    uint32_t    ref, granules = kvi_art_leaf_granules(block);
+    uint32_t    ref;
     if (KVI_SMALL && !kvi_art_shared(a)) {
+        uint8_t *block = kvi_art_at(a, p->ref);
+        uint32_t granules = kvi_art_leaf_granules(block);
         kvi_art_plan(&r);
         if (!(r.flags & ~(uint32_t)block[1] & KVI_ART_WIDE)) {
             kvi_art_emit(&r, r.bytes, block);

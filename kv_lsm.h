@@ -2258,7 +2258,7 @@ KVI_PRIVATE kv_status kvi_lsm_block_read(kv_lsm *db, kvi_lsm_table *t, const kvi
     size_t         size = (size_t)(x->offsets[i + 1] - offset);
     uint8_t        scratch[KVI_LSM_SCRATCH], *memory = scratch;
     kvi_lsm_block *b = NULL;
-    kv_file       *file;
+    kv_file       *file = NULL;
     kv_status      s;
     if (KVI_LSM_MAPS && x->map) return kvi_lsm_block_make(db, t, offset, x->map + offset, size, help, block);
     if (KVI_SMALL || size > sizeof scratch || db->options.codec == KV_CODEC_NONE) {
