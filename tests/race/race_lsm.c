@@ -128,6 +128,22 @@ static disk *watched_disk(void)
     d->watch_user = d;
     return d;
 }
+/* Of a store whose tables are half a memtable and whose first level is two, so that all levels are soon in use. */
+static kv_lsm_options tiny_options(disk *d, size_t memtable, kv_lsm_style style, kv_sync sync)
+{
+    kv_lsm_options o;
+    memset(&o, 0, sizeof o);
+    o.io = disk_io(d);
+    o.memtable_bytes = memtable;
+    o.block_bytes = 512;
+    o.table_bytes = memtable / 2;
+    o.l1_bytes = 2 * memtable;
+    o.cache_bytes = 65536;
+    o.style = style;
+    o.sync = sync;
+    o.open_files = 4;
+    return o;
+}
 static void run_bank(kv_lsm_style style, kv_sync sync, bool map)
 {
     bank           b;
@@ -136,19 +152,10 @@ static void run_bank(kv_lsm_style style, kv_sync sync, bool map)
     kv_lsm_options o;
     char           key[16], value[8];
     memset(&b, 0, sizeof b);
-    memset(&o, 0, sizeof o);
+    o = tiny_options(d, 16384, style, sync);
     d->recording = false;
-    o.io = disk_io(d);
-    o.memtable_bytes = 16384;
-    o.block_bytes = 512;
-    o.table_bytes = 8192;
-    o.l1_bytes = 32768;
-    o.cache_bytes = 65536;
-    o.style = style;
-    o.sync = sync;
     o.map_tables = map;
     if (map) o.codec = KV_CODEC_NONE;
-    o.open_files = 4;
     b.seed = test_seed_value;
     b.rounds = test_scaled(1500);
     if (!CHECK_OK(kv_lsm_open("db", &o, &b.db))) return;
@@ -327,17 +334,8 @@ static void close_in_flight(kv_lsm_style style, kv_sync sync)
     int64_t        counter = 0;
     char           key[16];
     memset(&f, 0, sizeof f);
-    memset(&o, 0, sizeof o);
+    o = tiny_options(d, 8192, style, sync);
     d->recording = false;
-    o.io = disk_io(d);
-    o.memtable_bytes = 8192;
-    o.block_bytes = 512;
-    o.table_bytes = 4096;
-    o.l1_bytes = 16384;
-    o.cache_bytes = 65536;
-    o.style = style;
-    o.sync = sync;
-    o.open_files = 4;
     f.seed = test_seed_value;
     if (!CHECK_OK(kv_lsm_open("db", &o, &f.db))) return;
     CHECK_OK(kv_lsm_set(f.db, KV_STR("a pin"), KV_STR("1")));
