@@ -295,7 +295,11 @@ static int child_uses_inherited(void *unused)
     (void)kv_lsm_close(inherited);
     return 0;
 }
-static int child_just_exits(void *unused) { (void)unused; exit(0); }
+/* A thread of the parent does not live in the child: what only its stack pointed to would count as leaked there. */
+static bool in_forked_child;
+int         __lsan_is_turned_off(void);
+int         __lsan_is_turned_off(void) { return in_forked_child; }
+static int child_just_exits(void *unused) { (void)unused; in_forked_child = true; exit(0); }
 static int child_execs(void *unused) { (void)unused; execl("/bin/true", "true", (char *)NULL); return 1; }
 TEST(crash_files, store_after_fork_refuses_and_leaves_the_parent_alone)
 {
@@ -550,6 +554,7 @@ static int child_changes_directory(void *unused)
 {
     kv_lsm *db;
     int     bad = 0;
+    size_t  failed = test_failed_checks;
     (void)unused;
     if (chdir(in_base("here")) != 0 || open_at("db", &db) < 0) return 1;
     if (chdir(in_base("there")) != 0) return 2;
@@ -557,7 +562,7 @@ static int child_changes_directory(void *unused)
     if (kv_lsm_compact(db, NULL, NULL, NULL) < 0) bad = 3;
     if (count_of(db) != 400) bad = 4;
     if (kv_lsm_close(db) < 0) bad = 5;
-    return bad ? bad : test_failed_checks ? 6 : 0;
+    return bad ? bad : test_failed_checks == failed ? 0 : 6;
 }
 TEST(crash_files, relative_path_outlives_a_change_of_directory)
 {
