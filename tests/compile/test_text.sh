@@ -1,5 +1,6 @@
 #!/bin/bash
-# Goal: every header reads as STYLE.md says: what it is, its licence, a table of contents that is true.
+# Goal: every header reads as STYLE.md says: what it is, its licence, a table of contents that is true;
+# unit_api.c knows the type of every public function.
 # Method: text tools.
 . tests/compile/jobs.sh
 passed=0 failed=0
@@ -19,6 +20,9 @@ for h in $headers; do
     check "$f: nobody left a note to himself" "! grep -nE 'TODO|FIXME|XXX|HACK|for now|not implemented|placeholder' $f"
     check "$f: plain ASCII, no tabs, no trailing blanks" "! LC_ALL=C grep -nP '[^ -~]|\s\$' $f"
 done
+functions=$(for h in $headers; do sed -nE 's/^KV_API [^(]*(kv_[a-z0-9_]+) *\(.*/\1/p' $h.h; done)
+check "the headers declare functions" "[ $(echo "$functions" | wc -l) -ge 213 ]"
+for f in $functions; do check "tests/unit/unit_api.c has the type of $f" "grep -q 'SAME(.*, $f);' tests/unit/unit_api.c"; done
 for f in tests/unit/* tests/model/* tests/race/* tests/crash/* tests/fuzz/fuzz_*.c; do
     [ -f "$f" ] || continue
     check "$f says its goal and method" "head -12 $f | grep -q 'Goal:' && head -25 $f | grep -q 'Method:'"

@@ -21,6 +21,7 @@
 typedef kv_status get_fn(kv_store *, kv_slice, kv_buf *);
 typedef kv_status set_fn(kv_store *, kv_slice, kv_slice);
 typedef kv_status key_fn(kv_store *, kv_slice);
+typedef kv_status limit_fn(kv_slice);
 
 TEST(api, kv)
 {
@@ -30,6 +31,8 @@ TEST(api, kv)
     SAME(int (*)(kv_slice, kv_slice), kv_compare);
     SAME(bool (*)(kv_slice, kv_slice), kv_equal);
     SAME(bool (*)(kv_slice, kv_slice), kv_has_prefix);
+    SAME(limit_fn *, kv_check_key);
+    SAME(limit_fn *, kv_check_value);
     SAME(kv_allocator (*)(kv_arena *, void *, size_t), kv_arena_init);
     SAME(kv_buf (*)(void *, size_t), kv_buf_fixed);
     SAME(kv_status (*)(kv_buf *, size_t), kv_buf_reserve);
@@ -47,6 +50,8 @@ TEST(api, kv)
     SAME(kv_status (*)(kv_store *, const kv_slice *, size_t), kv_batch_delete);
     SAME(kv_status (*)(kv_store *, const kv_range *, kv_visit_fn, void *), kv_scan);
     SAME(kv_status (*)(kv_store *, const kv_range *, uint64_t *), kv_count);
+    SAME(bool (*)(const kv_range *, kv_slice), kv_range_has);
+    SAME(kv_status (*)(kv_iter *, const kv_range *), kv_iter_start);
     SAME(kv_status (*)(kv_store *, const kv_range *, kv_iter **), kv_iter_open);
     SAME(bool (*)(const kv_iter *), kv_iter_valid);
     SAME(void (*)(kv_iter *), kv_iter_next);
@@ -64,6 +69,7 @@ TEST(api, kv)
     SAME(const char *(*)(const kv_store *), kv_store_name);
     SAME(const char *(*)(const kv_store *), kv_last_error);
     SAME(uint32_t (*)(const kv_store *), kv_store_caps);
+    SAME(const kv_io *(*)(void), kv_io_default);
     SAME(kv_status (*)(const kv_value *, kv_buf *), kv_value_encode);
     SAME(kv_status (*)(kv_slice, kv_value *), kv_value_decode);
     SAME(kv_status (*)(kv_store *, kv_slice, const kv_value *), kv_set_value);
@@ -165,6 +171,10 @@ TEST(api, art)
     SAME(kv_store *(*)(kv_art *), kv_art_store);
     SAME(kv_status (*)(kv_art *, kv_slice, kv_slice *), kv_art_get);
     SAME(kv_status (*)(kv_art *, kv_slice, kv_visit_fn, void *), kv_art_view);
+    SAME(kv_status (*)(kv_art *, kv_slice), kv_art_exists);
+    SAME(kv_status (*)(kv_art *, const kv_slice *, size_t, kv_buf *, kv_status *), kv_art_batch_get);
+    SAME(kv_status (*)(kv_art *, const kv_pair *, size_t), kv_art_batch_set);
+    SAME(kv_status (*)(kv_art *, const kv_slice *, size_t), kv_art_batch_delete);
     SAME(kv_status (*)(kv_art *, kv_slice, kv_slice), kv_art_set);
     SAME(kv_status (*)(kv_art *, kv_slice, kv_slice), kv_art_insert);
     SAME(kv_status (*)(kv_art *, kv_slice, uint64_t), kv_art_set_u64);
@@ -177,6 +187,7 @@ TEST(api, art)
     SAME(kv_status (*)(kv_art *, const kv_range *, kv_iter **), kv_art_iter_open);
     SAME(kv_status (*)(kv_art *, const kv_range *, uint64_t *), kv_art_delete_range);
     SAME(uint64_t (*)(const kv_art *), kv_art_count);
+    SAME(kv_status (*)(kv_art *, const kv_range *, uint64_t *), kv_art_count_range);
     SAME(void (*)(kv_art *), kv_art_clear);
     SAME(kv_status (*)(const kv_art *), kv_art_check);
     SAME(kv_status (*)(const kv_art *, kv_art_stats_t *), kv_art_stats);
@@ -199,12 +210,16 @@ TEST(api, fst)
     SAME(kv_status (*)(kv_fst_builder *, kv_slice, kv_slice), kv_fst_add_bytes);
     SAME(kv_status (*)(kv_fst_builder *), kv_fst_build_finish);
     SAME(void (*)(kv_fst_builder *), kv_fst_build_abandon);
+    SAME(const char *(*)(const kv_fst_builder *), kv_fst_build_error);
     SAME(kv_status (*)(const kv_fst_options *, kv_slice, kv_fst **), kv_fst_open_memory);
     SAME(kv_status (*)(const kv_fst_options *, const char *, kv_fst **), kv_fst_open_file);
     SAME(void (*)(kv_fst *), kv_fst_close);
     SAME(kv_store *(*)(kv_fst *), kv_fst_store);
     SAME(kv_status (*)(kv_fst *, kv_slice, uint64_t *), kv_fst_get);
     SAME(kv_status (*)(kv_fst *, kv_slice, kv_buf *), kv_fst_get_bytes);
+    SAME(kv_status (*)(kv_fst *, kv_slice, kv_visit_fn, void *), kv_fst_view);
+    SAME(kv_status (*)(kv_fst *, kv_slice), kv_fst_exists);
+    SAME(kv_fst_values (*)(const kv_fst *), kv_fst_values_of);
     SAME(kv_status (*)(kv_fst *, kv_slice, uint64_t *), kv_fst_rank);
     SAME(kv_status (*)(kv_fst *, uint64_t, kv_buf *), kv_fst_select);
     SAME(kv_status (*)(kv_fst *, const kv_range *, kv_visit_fn, void *), kv_fst_scan);
@@ -214,9 +229,11 @@ TEST(api, fst)
     SAME(kv_status (*)(kv_slice, kv_automaton *), kv_automaton_subsequence);
     SAME(kv_status (*)(kv_slice, kv_automaton *), kv_automaton_regex);
     SAME(void (*)(kv_automaton *), kv_automaton_free);
+    SAME(kv_status (*)(const kv_allocator *, kv_automaton_kind, kv_slice, uint32_t, kv_automaton *), kv_automaton_make);
     SAME(kv_status (*)(kv_fst *const *, size_t, kv_fst_merge_fn, void *, kv_fst_builder *), kv_fst_merge);
     SAME(kv_status (*)(kv_fst *const *, size_t, kv_fst_merge_fn, void *, kv_fst_builder *), kv_fst_intersect);
     SAME(kv_status (*)(kv_fst *const *, size_t, kv_fst_merge_fn, void *, kv_fst_builder *), kv_fst_subtract);
+    SAME(kv_status (*)(kv_fst *const *, size_t, kv_fst_merge_fn, void *, kv_fst_builder *), kv_fst_symmetric);
     SAME(kv_status (*)(kv_fst *), kv_fst_check);
     SAME(kv_status (*)(kv_fst *, kv_fst_stats_t *), kv_fst_stats);
     SAME(kv_status (*)(kv_fst *, kv_write_fn, void *), kv_fst_dot);
@@ -236,13 +253,21 @@ TEST(api, compress)
     CHECK(!strcmp(kv_codec_name(KV_CODEC_LZ4), "lz4") && !strcmp(kv_codec_name(KV_CODEC_ZSTD), "zstd") && !strcmp(kv_codec_name(KV_CODEC_NONE), "none"));
     SAME(kv_status (*)(const kv_compress_options *, kv_compressor **), kv_compressor_open);
     SAME(void (*)(kv_compressor *), kv_compressor_close);
+    SAME(const kv_compress_options *(*)(const kv_compressor *), kv_compressor_options);
+    SAME(const char *(*)(const kv_compressor *), kv_compressor_last_error);
     SAME(kv_status (*)(kv_compressor *, kv_slice, kv_buf *), kv_compress);
     SAME(kv_status (*)(kv_compressor *, kv_slice, kv_buf *), kv_decompress);
+    SAME(bool (*)(kv_codec), kv_codec_supported);
+    SAME(const char *(*)(kv_codec), kv_codec_name);
+    SAME(size_t (*)(kv_codec, size_t), kv_codec_bound);
+    SAME(kv_status (*)(kv_compressor *, kv_slice, void *, size_t, size_t *), kv_codec_pack);
+    SAME(kv_status (*)(kv_compressor *, kv_codec, kv_slice, void *, size_t), kv_codec_unpack);
     SAME(kv_status (*)(const kv_slice *, size_t, size_t, kv_buf *), kv_compress_train);
     SAME(kv_status (*)(kv_store *, const kv_compress_options *, kv_compressed **), kv_compressed_open);
     SAME(void (*)(kv_compressed *), kv_compressed_close);
     SAME(kv_store *(*)(kv_compressed *), kv_compressed_store);
     SAME(kv_store *(*)(kv_compressed *), kv_compressed_inner);
+    SAME(kv_compressor *(*)(kv_compressed *), kv_compressed_compressor);
     SAME(kv_codec (*)(kv_compressed *), kv_compressed_codec);
     SAME(kv_status (*)(kv_compressed *, kv_compress_stats *), kv_compressed_stats);
 }
@@ -270,11 +295,13 @@ TEST(api, lsm)
     CHECK(KV_SYNC_DEFAULT == 0 && KV_SYNC_NONE == 1 && KV_SYNC_WRITE == 3);
     CHECK(s.memtable_bytes + s.memtable_keys + s.cache_hits + s.cache_misses + s.stall_ms == 0 && s.write_amplification == 0);
     CHECK(s.levels[6].tables + s.levels[6].keys + s.levels[6].bytes + s.levels[6].read_bytes + s.levels[6].written_bytes == 0);
+    SAME(kv_lsm_options (*)(void), kv_lsm_default);
     SAME(kv_lsm_options (*)(void), kv_lsm_low_memory);
     SAME(kv_lsm_options (*)(void), kv_lsm_high_performance);
     SAME(kv_status (*)(const char *, const kv_lsm_options *, kv_lsm **), kv_lsm_open);
     SAME(kv_status (*)(kv_lsm *), kv_lsm_close);
     SAME(kv_store *(*)(kv_lsm *), kv_lsm_store);
+    SAME(const kv_lsm_options *(*)(const kv_lsm *), kv_lsm_get_options);
     SAME(kv_status (*)(kv_lsm *, kv_slice, kv_buf *), kv_lsm_get);
     SAME(kv_status (*)(kv_lsm *, kv_slice, kv_slice), kv_lsm_set);
     SAME(kv_status (*)(kv_lsm *, kv_slice), kv_lsm_delete);
