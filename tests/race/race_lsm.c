@@ -72,7 +72,7 @@ static void *run_reader(void *argument)
     kv_range accounts;
     memset(&accounts, 0, sizeof accounts);
     accounts.prefix = KV_STR("acc");
-    while (!kvi_load_u32(&b->stop)) {
+    do {                                    /* once at least, however late this thread begins */
         kv_snapshot *snapshot = NULL;
         kv_iter     *i = NULL;
         kv_status    s;
@@ -95,7 +95,7 @@ static void *run_reader(void *argument)
         }
         { char key[16]; kv_buf v; memset(&v, 0, sizeof v); s = kv_lsm_get(b->db, account_key(test_below(&r, ACCOUNTS), key), &v); if (s != KV_OK) wrong(b, "get", s); kv_buf_free(&v); }
         kvi_add_u64(&b->sums, 1);
-    }
+    } while (!kvi_load_u32(&b->stop));
     return NULL;
 }
 static void *run_keeper(void *argument)         /* flush, merge, sync, step, statistics */
