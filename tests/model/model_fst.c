@@ -133,6 +133,7 @@ static kv_slice some_value(test_rng *r, char *out, size_t most)
     return kv_bytes(out, size);
 }
 
+#define RANGES (KVI_SMALL ? 15 : 60)        /* a step back spells half a leaf there */
 static void ask_everything(const test_model *m, test_key_kind kind, kv_fst_values values, size_t limit)
 {
     static char key[65536], other[65536];
@@ -154,7 +155,7 @@ static void ask_everything(const test_model *m, test_key_kind kind, kv_fst_value
         }
         CHECK_STATUS(kv_fst_select(f, m->count, &buf), KV_NOT_FOUND);
         ask_range(f, m, values, NULL);
-        for (size_t i = 0; i < 60; i++) {
+        for (size_t i = 0; i < RANGES; i++) {
             kv_range range;
             memset(&range, 0, sizeof range);
             if (test_one_in(&r, 2)) range.from = some_key(&r, m, kind, key);
