@@ -369,15 +369,15 @@ int main(int argc, char **argv)
     int               rounds = 5;
     size_t            limit = 0;
     FILE             *out = nullptr;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        std::string o = argv[i];
+    for (int i = 1; i < argc; i += 2) {
+        std::string o = i + 1 < argc ? argv[i] : "";        /* each has a value */
         if (o == "--data") data = argv[i + 1];
         else if (o == "--peers") peers = argv[i + 1];
         else if (o == "--rounds") rounds = atoi(argv[i + 1]);
         else if (o == "--only") only = argv[i + 1];
         else if (o == "--keys") limit = (size_t)atoll(argv[i + 1]);
         else if (o == "--json") json = argv[i + 1];
-        else { fprintf(stderr, "unknown option %s\n", argv[i]); return 2; }
+        else { fprintf(stderr, "%s: no such option, or no value\noptions: --data LIST --peers LIST --only LIST --rounds N --keys N --json FILE\n", argv[i]); return 2; }
     }
     auto listed = [](const std::string &list, const std::string &name) { return ("," + list + ",").find("," + name + ",") != std::string::npos; };
     for (int m = 0; m < METRICS; m++) wanted[m] = only.empty() || listed(only, metrics[m]);

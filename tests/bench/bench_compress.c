@@ -386,7 +386,14 @@ static void threads(void)
 int main(int argc, char **argv)
 {
     const char *only = NULL;
-    for (int i = 1; i < argc; i++) { if (!strcmp(argv[i], "--json")) json = true; else only = argv[i]; }
+    for (int i = 1; i < argc; i++) {
+        static const char *const parts[] = { "tensors", "json", "records", "noise", "threads" };
+        bool known = false;
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) known = known || !strcmp(argv[i], parts[k]);
+        if (!strcmp(argv[i], "--json")) json = true;
+        else if (known) only = argv[i];
+        else { fprintf(stderr, "%s: what is this? options: --json; or one of tensors json records noise threads\n", argv[i]); return 2; }
+    }
     if (!json) printf("level %s\n", kv_simd_name());
     if (!only || !strcmp(only, "tensors")) tensors();
     if (!only || !strcmp(only, "json")) text();

@@ -822,9 +822,13 @@ static const char *argument(int argc, char **argv, const char *name, const char 
     for (int i = 1; i + 1 < argc; i++) if (!strcmp(argv[i], name)) return argv[i + 1];
     return otherwise;
 }
+static const char usage[] = "options, each with a value: --entries --reads --rounds --settings --codecs --only --engines --dir --json --svg --paths\n"
+                            "(what they mean stands at the top of tests/bench/bench_lsm.cpp)\n";
 
 int main(int argc, char **argv)
 {
+    for (int i = 1; i < argc; i += 2)
+        if (i + 1 == argc || !strstr(usage, (std::string(argv[i]) + (strcmp(argv[i], "--paths") ? " " : "\n")).c_str())) { fprintf(stderr, "%s: no such option, or no value\n%s", argv[i], usage); return 2; }
     size_t entries = (size_t)atof(argument(argc, argv, "--entries", "200000"));
     size_t reads = (size_t)atof(argument(argc, argv, "--reads", std::to_string(std::max<size_t>(entries / 4, 50000)).c_str()));
     int rounds = atoi(argument(argc, argv, "--rounds", "3"));

@@ -435,7 +435,7 @@ int main(int argc, char **argv)
         else if (a == "--json" && more) json = argv[++i];
         else if (a == "--no-threads") threads = 0;
         else if (a == "--grow") growing = more && argv[i + 1][0] != '-' ? strtoull(argv[++i], nullptr, 10) : 10000000;
-        else { fprintf(stderr, "unknown argument %s\n", argv[i]); return 2; }
+        else { fprintf(stderr, "%s: no such option, or no value\noptions: --keys FILE --only NAME --rounds N --threads N --no-threads --grow [N] --json FILE\n", argv[i]); return 2; }
     }
     if (growing) {
         grow<ours<false>>(growing);

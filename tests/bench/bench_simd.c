@@ -68,6 +68,7 @@ static void run(const char *name, size_t count, size_t size, size_t slot, size_t
 int main(int argc, char **argv)
 {
     bool json = argc > 1 && !strcmp(argv[1], "--json");
+    if (argc > (json ? 2 : 1)) { fprintf(stderr, "%s: the only option is --json\n", argv[json ? 2 : 1]); return 2; }
     if (!json) printf("level %s, ns a key\n%-34s %8s %8s %8s\n", kv_simd_name(), "keys", "loop", "batch", "ratio");
     run("8 bytes, in the cache", 1024, 8, 8, 2000, json);
     run("16 bytes, in the cache", 1024, 16, 16, 2000, json);
