@@ -388,6 +388,7 @@ typedef struct kvi_mem_directory {
     uint32_t depth;
     uint32_t mask;                          /* buckets of a segment - 1 */
     uint32_t shift, lines;                  /* the way from a hash to its home bucket: see kvi_mem_bucket_of */
+    size_t   last;                          /* 2^depth - 1 */
 } kvi_mem_directory;                        /* and then the pointers */
 
 typedef struct kvi_mem_chunk { uint16_t used, live; uint8_t size_log2, unused[3]; } kvi_mem_chunk;   /* granules; size_log2 0: no chunk has this number */
@@ -535,7 +536,7 @@ KVI_INLINE uint32_t kvi_mem_home(uint64_t hash) { return (uint32_t)(hash >> 8) &
 /* The home bucket of a hash in one step: of the segment that kvi_mem_directory_index names, the bucket that kvi_mem_home does. */
 KVI_INLINE kvi_mem_bucket *kvi_mem_bucket_of(const kvi_mem_directory *d, uint64_t hash)
 {
-    size_t index = (size_t)(hash >> d->shift) & (((size_t)1 << d->depth) - 1);
+    size_t index = (size_t)(hash >> d->shift) & d->last;
     return (kvi_mem_bucket *)(void *)((uint8_t *)kvi_load_ptr(kvi_mem_segments(d) + index) + ((uint32_t)(hash >> 2) & d->lines));
 }
 
@@ -798,6 +799,13 @@ KVI_INLINE uint32_t kvi_mem_head_granules(uint32_t head, size_t value_size)
 {
     size_t   bytes = kvi_mem_head_key_at(head) + (head & KVI_MEM_HEAD_KEY) + (head & KVI_MEM_HEAD_LARGE ? sizeof(void *) : value_size);
     uint32_t granules = (uint32_t)((bytes + KVI_MEM_GRANULE - 1) / KVI_MEM_GRANULE);
+    return granules < KVI_MEM_BLOCK_MIN ? KVI_MEM_BLOCK_MIN : granules;
+}
+/* The same of a plain record: no expiry, and a value that is shorter than KVI_MEM_HEAD_LONG. */
+KVI_INLINE uint32_t kvi_mem_plain_head(size_t key_size, size_t value_size) { return (uint32_t)key_size | (uint32_t)value_size << 20; }
+KVI_INLINE uint32_t kvi_mem_plain_granules(size_t key_size, size_t value_size)
+{
+    uint32_t granules = (uint32_t)((4 + key_size + value_size + KVI_MEM_GRANULE - 1) / KVI_MEM_GRANULE);
     return granules < KVI_MEM_BLOCK_MIN ? KVI_MEM_BLOCK_MIN : granules;
 }
 
@@ -1445,6 +1453,7 @@ KVI_PRIVATE kvi_mem_directory *kvi_mem_directory_new(kv_mem *m, uint32_t depth, 
     d->mask = mask;
     d->shift = m->shard_bits + depth ? 64 - m->shard_bits - depth : 63;
     d->lines = mask * KVI_MEM_LINE;
+    d->last = ((size_t)1 << depth) - 1;
     return d;
 }
 KVI_PRIVATE void kvi_mem_directory_swap(kv_mem *m, kvi_mem_shard *s, kvi_mem_directory *d)
@@ -2906,9 +2915,9 @@ KVI_INLINE kvi_mem_seen kvi_mem_glance_locked(kvi_mem_shard *s, kv_slice key, ui
 /* The same size in granules: over the old value. Else the new entry, into its home bucket. */
 KVI_INLINE bool kvi_mem_set_here(kvi_mem_shard *s, bool optimistic, const kvi_mem_glance *g, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
 {
-    uint32_t head = kvi_mem_head_make(key.size, value.size, false);
+    uint32_t head = kvi_mem_plain_head(key.size, value.size);
     if (kvi_mem_head_long(g->head)) return false;
-    if (kvi_mem_head_granules(head, value.size) != kvi_mem_head_granules(g->head, g->head >> 20)) return false;
+    if (kvi_mem_plain_granules(key.size, value.size) != kvi_mem_plain_granules(key.size, g->head >> 20)) return false;
     kvi_mem_short_begin(s, optimistic);
     if (head != g->head) {
         kvi_mem_word_set(g->at, 0, head);
@@ -2921,13 +2930,13 @@ KVI_INLINE bool kvi_mem_set_here(kvi_mem_shard *s, bool optimistic, const kvi_me
 }
 KVI_INLINE bool kvi_mem_set_new(kvi_mem_shard *s, bool optimistic, const kvi_mem_glance *g, uint64_t hash, kv_slice key, kv_slice value, const kvi_mem_lanes *brief)
 {
-    uint32_t head = kvi_mem_head_make(key.size, value.size, false), empty = kvi_mem_match(g->bucket, 0), ref, slot;
+    uint32_t empty = kvi_mem_match(g->bucket, 0), ref, slot;
     uint8_t *at;
     if (KVI_UNLIKELY(!empty)) return false;
-    ref = kvi_mem_block_quick(s, kvi_mem_head_granules(head, value.size));
+    ref = kvi_mem_block_quick(s, kvi_mem_plain_granules(key.size, value.size));
     if (KVI_UNLIKELY(ref == KVI_MEM_NOWHERE)) return false;
     at = kvi_mem_at(s, ref);
-    kvi_mem_word_set(at, 0, head);
+    kvi_mem_word_set(at, 0, kvi_mem_plain_head(key.size, value.size));
 #if KVI_MEM_LANES && !KVI_TSAN
     if (brief) kvi_mem_lanes_store(at + 4, brief);
     else
@@ -2980,7 +2989,7 @@ KVI_INLINE bool kvi_mem_remove_short(kv_mem *m, kv_slice key, uint64_t hash, boo
         kvi_poke_size(&s->count, s->count - 1);
         s->key_bytes -= key.size;
         s->value_bytes -= g.head >> 20;
-        if (KVI_UNLIKELY(kvi_mem_block_drop(s, ref, kvi_mem_head_granules(g.head, g.head >> 20)))) return kvi_mem_remove_chunk(m, s, kvi_mem_ref_chunk(ref));
+        if (KVI_UNLIKELY(kvi_mem_block_drop(s, ref, kvi_mem_plain_granules(key.size, g.head >> 20)))) return kvi_mem_remove_chunk(m, s, kvi_mem_ref_chunk(ref));
     }
     kvi_mem_short_unlock(s, optimistic);
     return true;

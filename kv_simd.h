@@ -442,7 +442,12 @@ KVI_INLINE uint32_t kvi_neon_mask(uint8x16_t all_or_nothing)
 KVI_INLINE uint32_t kvi_eq16(const uint8_t *p, uint8_t wanted)      /* p[i] == wanted */
 {
 #if KVI_X86 >= 1
-    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), _mm_set1_epi8((char)wanted)));
+#if KVI_X86 >= 2
+    __m128i all = _mm_set1_epi8((char)wanted);
+#else       /* a word, as where `wanted` was spilled to the stack a byte would be written and four read, which waits for all stores before it */
+    __m128i all = _mm_set1_epi32((int)(UINT32_C(0x01010101) * wanted));
+#endif
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), all));
 #elif KV_SIMD == KV_SIMD_NEON
     return kvi_neon_mask(vceqq_u8(vld1q_u8(p), vdupq_n_u8(wanted)));
 #elif KV_SIMD == KV_SIMD_WASM
