@@ -70,6 +70,7 @@ help:
 	@echo "make levels           the modules' unit and model tests at every SIMD level of this processor"
 	@echo "make race             thread tests under ThreadSanitizer"
 	@echo "make crash            crash tests, ten times as many as in make test"
+	@echo "make soak             unit, model and crash tests with SEEDS=10 seeds, the first of which is SEED=today; ONLY=mem for a part"
 	@echo "make fuzz             every fuzz target for FUZZ_SECONDS=20"
 	@echo "make compile-matrix   every header, standard, compiler, switch and SIMD level"
 	@echo "make lint             gcc's analyzer, clang-tidy and cppcheck over every header"
@@ -151,6 +152,17 @@ CRASH_PROGRAMS := $(call programs,$(BUILD)/test,$(CRASH) $(wildcard tests/model/
 crash: deps
 	$(build_all) $(CRASH_PROGRAMS)
 	@BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SCALE=$${KV_TEST_SCALE:-10} KV_TEST_TIMEOUT=900 KV_TEST_SHOW='^[a-z_]+: .*[a-z]=' bash tests/run $(CRASH_PROGRAMS)
+
+# The random tests with seeds that nobody has tried: SEEDS of them, from SEED on, which is today's date.
+SEEDS ?= 10
+SEED  ?= $(shell date +%Y%m%d)
+SOAK_PROGRAMS := $(call programs,$(BUILD)/test,$(MODEL) $(CRASH) $(UNIT))
+.PHONY: soak
+soak: deps
+	$(build_all) $(SOAK_PROGRAMS)
+	@failed=; for i in $$(seq 1 $(SEEDS)); do seed=$$(($(SEED) + i - 1)); echo "== seed $$seed"; \
+	    BUILD="$(BUILD)" JOBS=$(JOBS) KV_TEST_SEED=$$seed KV_TEST_TIMEOUT=$${KV_TEST_TIMEOUT:-900} bash tests/run $(SOAK_PROGRAMS) || failed="$$failed $$seed"; done; \
+	    if [ -n "$$failed" ]; then echo "failed: make soak SEEDS=1 SEED=n for n in$$failed"; exit 1; fi
 
 # ---- benchmarks: built for this processor, one at a time ----
 BENCH_PROGRAMS := $(call programs,$(BUILD)/bench,$(BENCH))

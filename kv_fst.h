@@ -167,7 +167,7 @@ typedef struct kv_fst_options {
     kv_allocator allocator;             /* {0}: malloc */
     bool         skip_verify;           /* trust the bytes: open in no time (see SAFETY) */
     const kv_io *io;                    /* for open_file; default: this system's files */
-    char        *error_text;            /* why open failed, in words; NULL: nowhere */
+    char        *error_text;            /* why open failed, in words, and behind them the file; NULL: nowhere */
     size_t       error_text_size;
 } kv_fst_options;
 
@@ -2006,6 +2006,19 @@ KVI_PRIVATE kv_status kvi_fst_open_fail(const kv_fst_options *o, kv_status s, co
     }
     return s;
 }
+/* Behind what was said, the file that it is about. */
+KVI_PRIVATE kv_status kvi_fst_open_name(const kv_fst_options *o, kv_status s, const char *path)
+{
+    if (!KVI_SMALL && o && o->error_text && o->error_text_size) {
+        kvi_text t;
+        t.out = o->error_text;
+        t.capacity = o->error_text_size;
+        t.size = strlen(o->error_text);
+        kvi_text_add(&t, ": ");
+        kvi_text_add(&t, path);
+    }
+    return s;
+}
 
 /* Are the bytes framed as a map? Their footer, or NULL; *what: why not. */
 KVI_PRIVATE const uint8_t *kvi_fst_open_frame(kv_slice bytes, kv_status *s, const char **what)
@@ -2140,9 +2153,12 @@ KVI_FST_DEFINE kv_status kv_fst_open_file(const kv_fst_options *o, const char *p
         s = kvi_fst_fetch(io, file, &allocator, &bytes, &owned);
         (void)io->close(io->user, file);
     }
-    if (s != KV_OK) return kvi_fst_open_fail(o, s, s == KV_NOT_FOUND ? KVI_FST_TEXT("fst: no such file") : s == KV_ERR_CORRUPT ? KVI_FST_TEXT("fst: too few bytes") : NULL);
+    if (s != KV_OK) {
+        (void)kvi_fst_open_fail(o, s, s == KV_NOT_FOUND ? KVI_FST_TEXT("fst: no such file") : s == KV_ERR_CORRUPT ? KVI_FST_TEXT("fst: too few bytes") : NULL);
+        return kvi_fst_open_name(o, s, path);
+    }
     s = kv_fst_open_memory(o, bytes, fst);
-    if (s < 0) { kvi_fst_unload(io, &allocator, bytes, owned); return s; }
+    if (s < 0) { kvi_fst_unload(io, &allocator, bytes, owned); return kvi_fst_open_name(o, s, path); }
     (*fst)->io = io;
     (*fst)->owned = owned;
     return KV_OK;

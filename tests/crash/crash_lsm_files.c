@@ -9,6 +9,7 @@
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #include "../kv_test.h"
+#include "../lsm_small.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -51,17 +52,9 @@ static void end(void)
 static char error_text[500];
 static kv_lsm_options small_options(void)
 {
-    kv_lsm_options o = kv_lsm_default();
-    o.memtable_bytes = 8192;
-    o.block_bytes = 512;
-    o.table_bytes = 4096;
-    o.l1_bytes = 16384;
-    o.level_ratio = 3;
+    kv_lsm_options o = lsm_small(NULL, error_text, sizeof error_text);
     o.l0_trigger = 2;
-    o.no_background = true;
     o.sync = KV_SYNC_NONE;
-    o.error_text = error_text;
-    o.error_text_size = sizeof error_text;
     return o;
 }
 static kv_status open_with(const char *path, const kv_lsm_options *o, kv_lsm **db) { *db = NULL; error_text[0] = 0; return kv_lsm_open(path, o, db); }

@@ -39,14 +39,7 @@
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #elif defined(LIBRARY_LSM_LESS)
-#define KV_LSM_NO_REPAIR
-#define KV_LSM_NO_INGEST
-#define KV_LSM_NO_CHECKPOINT
-#define KV_LSM_NO_RESUME
-#define KV_LSM_NO_STATS
-#define KV_LSM_NO_CACHE
-#define KV_LSM_NO_FILTER
-#define KV_LSM_NO_TEXT
+#include "../lsm_less.h"
 #ifndef KV_NO_LZ4
 #define KV_NO_LZ4
 #endif

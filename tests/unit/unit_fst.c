@@ -651,6 +651,34 @@ TEST(fst_file, appears_whole_or_not_at_all)
     CHECK(kv_fst_build_begin_file(NULL, "there/is/no/such/directory", &b) != KV_OK);
     CHECK(b == NULL);
 }
+/* What cannot be opened is named. A directory opens on some systems, and is refused when it is read. */
+TEST(fst_file, error_text_names_the_file)
+{
+    char           path[600], directory[600], text[900] = "";
+    kv_fst_options o;
+    kv_fst        *f;
+    FILE          *file;
+    memset(&o, 0, sizeof o);
+    o.error_text = text;
+    o.error_text_size = sizeof text;
+    snprintf(path, sizeof path, "%s", test_path("no map.fst"));
+    snprintf(directory, sizeof directory, "%s", path);
+    *strrchr(directory, '/') = 0;
+    CHECK_STATUS(kv_fst_open_file(&o, path, &f), KV_NOT_FOUND);
+    CHECK(KVI_SMALL || strstr(text, path) != NULL);
+    CHECK(kv_fst_open_file(&o, directory, &f) < 0);
+    CHECK(KVI_SMALL || strstr(text, directory) != NULL);
+    file = fopen(path, "wb");
+    if (!CHECK(file != NULL)) return;
+    for (int i = 0; i < 500; i++) fputc(i & 127, file);
+    fclose(file);
+    CHECK_STATUS(kv_fst_open_file(&o, path, &f), KV_ERR_CORRUPT);
+    CHECK(KVI_SMALL || strstr(text, path) != NULL);
+    o.error_text_size = 8;                                  /* as much as there is room for */
+    CHECK_STATUS(kv_fst_open_file(&o, path, &f), KV_ERR_CORRUPT);
+    CHECK(strlen(text) == 7);
+    remove(path);
+}
 
 #else
 TEST(fst_file, there_are_none)

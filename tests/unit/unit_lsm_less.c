@@ -5,35 +5,14 @@
    opened after a crash, and asked for what it has not; and the golden store, which was written with all parts. */
 #undef KVI_SMALL
 #define KVI_SMALL 1
-#define KV_LSM_NO_REPAIR
-#define KV_LSM_NO_INGEST
-#define KV_LSM_NO_CHECKPOINT
-#define KV_LSM_NO_RESUME
-#define KV_LSM_NO_STATS
-#define KV_LSM_NO_CACHE
-#define KV_LSM_NO_FILTER
-#define KV_LSM_NO_TEXT
+#include "../lsm_less.h"
 #define KV_LSM_IMPLEMENTATION
 #include "../../kv_lsm.h"
 #include "../kv_disk.h"
+#include "../lsm_small.h"
 
 enum { KEYS = 3000 };
 
-static kv_lsm_options small(disk *d, char *text, size_t size)
-{
-    kv_lsm_options o;
-    memset(&o, 0, sizeof o);
-    o.io = disk_io(d);
-    o.memtable_bytes = 8192;
-    o.block_bytes = 512;
-    o.table_bytes = 4096;
-    o.l1_bytes = 16384;
-    o.level_ratio = 3;
-    o.no_background = true;
-    o.error_text = text;
-    o.error_text_size = size;
-    return o;
-}
 static kv_slice key_of(uint32_t n, char out[16])
 {
     snprintf(out, 16, "k%07u", (unsigned)n);
@@ -84,7 +63,7 @@ static void holds(kv_lsm *db, uint32_t round)
 TEST(lsm_less, a_store_without_its_parts_is_a_store)
 {
     disk          *d = disk_new();
-    kv_lsm_options o = small(d, NULL, 0);
+    kv_lsm_options o = lsm_small(disk_io(d), NULL, 0);
     kv_lsm        *db;
     kv_stats       stats;
     if (!CHECK_OK(kv_lsm_open("db", &o, &db))) return;
@@ -111,7 +90,7 @@ TEST(lsm_less, what_is_missing_says_so)
 {
     disk          *d = disk_new();
     char           text[100] = "";
-    kv_lsm_options o = small(d, text, sizeof text);
+    kv_lsm_options o = lsm_small(disk_io(d), text, sizeof text);
     kv_lsm        *db;
     kv_lsm_stats_t stats;
     kv_iter       *iter;
@@ -137,7 +116,7 @@ TEST(lsm_less, what_is_missing_says_so)
 TEST(lsm_less, it_opens_again_after_a_crash_and_reads_what_was_synced)
 {
     disk          *d = disk_new(), *image;
-    kv_lsm_options o = small(d, NULL, 0);
+    kv_lsm_options o = lsm_small(disk_io(d), NULL, 0);
     kv_lsm        *db;
     test_rng       rng = test_rng_new();
     o.sync = KV_SYNC_WRITE;
