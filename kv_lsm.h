@@ -593,7 +593,7 @@ KVI_PRIVATE kvi_lsm_reader kvi_lsm_read_over(const void *data, size_t size)
 {
     kvi_lsm_reader r;
     r.at = (const uint8_t *)data;
-    r.end = r.at + size;
+    r.end = size ? r.at + size : r.at;                      /* data may be NULL then */
     r.bad = false;
     return r;
 }
@@ -1505,6 +1505,17 @@ KVI_PRIVATE bool kvi_lsm_page_same_key(const kvi_lsm_page *p, uint32_t i, uint32
     return a.size == b.size && kvi_equal(a.data, b.data, a.size);
 }
 
+/* Does what the page has for the search lead to entry `i`, whose key has this hash? For kvi_lsm_check. */
+KVI_PRIVATE bool kvi_lsm_page_leads(const kvi_lsm_page *p, uint32_t i, uint64_t hash)
+{
+    uint8_t bucket;
+    if (i && kvi_lsm_page_same_key(p, i, i - 1)) return (p->flags & KVI_LSM_REPEATS) != 0;
+    if (!p->heads) return true;
+    if (kvi_load_le32(p->heads + (size_t)i * 4) != kvi_lsm_head32(kvi_lsm_page_tail(p, i))) return false;
+    bucket = p->bucket_bits ? p->buckets[kvi_lsm_bucket(hash, p->bucket_bits)] : 255;
+    return bucket == 255 || bucket == i + 1;
+}
+
 /* Write heads and, where wanted, buckets for the page to `out` (kvi_lsm_heads_size bytes). */
 KVI_PRIVATE void kvi_lsm_page_make_heads(kvi_lsm_page *p, uint8_t *out, uint64_t hash_seed, bool buckets)
 {
@@ -1942,8 +1953,9 @@ KVI_PRIVATE bool kvi_lsm_block_header_decode(const uint8_t *in, uint64_t seed, k
     h->type = in[16];
     h->codec = in[17];
     h->count = kvi_load_le16(in + 18);
+    /* no codec makes more of a byte than zstd, which repeats one 128 KiB with four: no memory for what cannot be */
     return h->codec >= KV_CODEC_NONE && h->codec <= KV_CODEC_ZSTD && (h->codec != KV_CODEC_NONE || h->packed_size == h->raw_size)
-        && h->packed_size <= h->raw_size && h->raw_size <= KVI_LSM_BLOCK_MAX;
+        && h->packed_size <= h->raw_size && h->raw_size <= KVI_LSM_BLOCK_MAX && h->raw_size >> 15 <= h->packed_size;
 }
 /* Check a block in memory, header and payload, of exactly `size` bytes. */
 KVI_PRIVATE bool kvi_lsm_block_verify(const uint8_t *in, size_t size, uint64_t seed, uint8_t type, bool payload_too, kvi_lsm_block_header *h)
@@ -2500,18 +2512,20 @@ KVI_PRIVATE kv_status kvi_lsm_builder_end_block(kvi_lsm_builder *b, const kv_sli
     return KV_OK;
 }
 
-/* Add an entry; they come in order. written_sequence: what the file says (0 where nothing older can
-   be anywhere), sequence: what it was. */
+/* Add an entry. They come in order: those of a table whose checks are right and whose entries are not,
+   or that nobody verified, end here. written_sequence: what the file says (0 where nothing older can be
+   anywhere), sequence: what it was. */
 KVI_PRIVATE kv_status kvi_lsm_builder_put(kvi_lsm_builder *b, kv_slice key, uint64_t sequence, uint64_t written_sequence, bool deleted, kv_slice value)
 {
     kv_lsm   *db = b->db;
-    bool      repeat = false;
+    int       order = b->any ? kvi_compare(kv_buf_slice(&b->largest), key) : -1;
+    bool      repeat = order == 0;
     kv_status s;
+    if (order > 0) return kvi_lsm_fail(db, KV_ERR_CORRUPT, "the entries of a table are out of order: behind a greater one comes", key);
     if (b->page.count && kvi_lsm_builder_size(&b->page) + key.size + value.size > db->options.block_bytes) {
         s = kvi_lsm_builder_end_block(b, &key);
         if (s < 0) return s;
     }
-    if (b->any) repeat = kv_equal(key, kv_buf_slice(&b->largest));
     if (b->page.count && repeat) b->page.repeats = true;
     if (kvi_lsm_builder_add(&b->page, key, written_sequence, deleted, value) < 0) return kvi_lsm_no_memory(db);
     if (!b->any && kv_buf_assign(&b->smallest, key) < 0) return kvi_lsm_no_memory(db);
@@ -6481,6 +6495,7 @@ typedef struct kvi_lsm_survey {
     kvi_lsm_report *report;
     kvi_lsm_scan    scan;                   /* its window is the buffer */
     const kvi_lsm_index *index;             /* NULL: it could not be read */
+    const kvi_lsm_table *bounds;            /* the keys and sequence numbers that it may have, or NULL */
     kvi_lsm_builder *salvage;               /* where good entries go, or NULL */
     kvi_lsm_table   properties;             /* what the table says of itself; keys in `kept` */
     kv_buf          kept, merged;           /* properties, whole; the MERGE field */
@@ -6497,12 +6512,31 @@ KVI_PRIVATE void kvi_lsm_survey_bad(kvi_lsm_survey *v, uint64_t offset, const ch
     v->damaged = true;
     (void)kvi_lsm_say(v->report, KV_ERR_CORRUPT, KVI_LSM_TABLE, v->scan.number, offset, what);
 }
+/* Is this key above the index key of block `i`? */
+KVI_PRIVATE bool kvi_lsm_survey_above(const kvi_lsm_survey *v, kv_slice key, uint32_t i)
+{
+    const kvi_lsm_index *x = v->index;
+    uint32_t             from = i ? x->key_ends[i - 1] : 0;
+    if (!kv_has_prefix(key, x->prefix)) return kvi_compare(key, x->prefix) > 0;
+    return kvi_compare(kvi_lsm_slice_from(key, x->prefix.size), kv_bytes(x->keys + from, x->key_ends[i] - from)) > 0;
+}
+/* What is wrong with an entry that is in order, or NULL. order: of the key before and this one. */
+KVI_PRIVATE const char *kvi_lsm_survey_entry(const kvi_lsm_survey *v, const kvi_lsm_page *p, uint32_t i, kv_slice key, int order)
+{
+    uint64_t hash = kvi_hash(key.data, key.size, v->db->hash_seed);
+    if (v->salvage) return NULL;                            /* what helps the search is made anew */
+    if (v->index && v->index->filter && !kvi_lsm_filter_has(v->index->filter, v->index->filter_lines, v->index->filter_probes, hash)) return "the filter denies a key of the block";
+    if (!kvi_lsm_page_leads(p, i, hash)) return "the block's heads or buckets do not lead to a key of it";
+    if (v->index && i == 0 && order < 0 && v->blocks && v->blocks <= v->index->count && !kvi_lsm_survey_above(v, key, v->blocks - 1)) return "the index key of the block before is not below its first key";
+    return NULL;
+}
 /* The entries of one block. A failure is no memory, or that salvage could not write. */
 KVI_PRIVATE kv_status kvi_lsm_survey_entries(kvi_lsm_survey *v, uint64_t offset, const kvi_lsm_page *p)
 {
-    kv_buf    key;
-    kv_status s = KV_OK;
-    bool      told = false;
+    kv_buf      key;
+    kv_status   s = KV_OK;
+    bool        told = false;
+    const char *wrong;
     memset(&key, 0, sizeof key);
     key.allocator = v->db->options.allocator;
     for (uint32_t i = 0; s == KV_OK && i < p->count; i++) {
@@ -6520,9 +6554,14 @@ KVI_PRIVATE kv_status kvi_lsm_survey_entries(kvi_lsm_survey *v, uint64_t offset,
             told = true;
             continue;
         }
-        if (!v->salvage && v->index && v->index->filter
-            && !kvi_lsm_filter_has(v->index->filter, v->index->filter_lines, v->index->filter_probes, kvi_hash(key.data, key.size, v->db->hash_seed)) && !told) {
-            kvi_lsm_survey_bad(v, offset, "the filter denies a key of the block");
+        if (v->bounds && (kvi_compare(kv_buf_slice(&key), v->bounds->smallest) < 0 || kvi_compare(v->bounds->largest, kv_buf_slice(&key)) < 0 || sequence > v->bounds->last_sequence)) {
+            if (!told) kvi_lsm_survey_bad(v, offset, "the block has an entry outside of the table's range");
+            told = true;
+            continue;
+        }
+        wrong = told ? NULL : kvi_lsm_survey_entry(v, p, i, kv_buf_slice(&key), order);
+        if (wrong) {
+            kvi_lsm_survey_bad(v, offset, wrong);
             told = true;
         }
         v->entries++;
@@ -6578,13 +6617,8 @@ KVI_PRIVATE kv_status kvi_lsm_survey_block(kvi_lsm_survey *v, uint64_t offset, u
     if (s == KV_ERR_CORRUPT) { kvi_lsm_survey_bad(v, offset, "a data block does not unpack"); v->blocks++; return KV_OK; }
     if (s < 0) return s;
     s = kvi_lsm_survey_entries(v, offset, &block->page);
-    if (s == KV_OK && v->index && v->blocks < v->index->count) {
-        uint32_t from = v->blocks ? v->index->key_ends[v->blocks - 1] : 0;
-        kv_slice tail = kv_bytes(v->index->keys + from, v->index->key_ends[v->blocks] - from), last = kv_buf_slice(&v->last);
-        if (!kv_has_prefix(last, v->index->prefix) ? kvi_compare(last, v->index->prefix) > 0
-            : kvi_compare(kvi_lsm_slice_from(last, v->index->prefix.size), tail) > 0)
-            kvi_lsm_survey_bad(v, offset, "the index key of the block is below its last key");
-    }
+    if (s == KV_OK && v->index && v->blocks < v->index->count && kvi_lsm_survey_above(v, kv_buf_slice(&v->last), v->blocks))
+        kvi_lsm_survey_bad(v, offset, "the index key of the block is below its last key");
     v->blocks++;
     kvi_lsm_block_release(v->db, block);
     return s;
@@ -6661,6 +6695,7 @@ KVI_PRIVATE kv_status kvi_lsm_check_table(kv_lsm *db, kvi_lsm_report *report, kv
 {
     kvi_lsm_survey v;
     kv_status      s = kvi_lsm_survey_open(&v, db, report, t->number);
+    v.bounds = t;
     if (s == KV_OK && v.scan.size == t->size) {
         kvi_lsm_index *x = NULL;
         kv_status      read = kvi_lsm_table_read_index(db, t, v.scan.file, v.scan.size, &x);
@@ -6766,6 +6801,7 @@ KVI_PRIVATE kv_status kvi_lsm_repair_rewrite(kvi_lsm_repairer *p, const kvi_lsm_
     s = kvi_lsm_survey_open(&v, p->db, &silent, t->number);
     if (s == KV_OK) s = kvi_lsm_builder_begin(&b, t->level, t->age);
     v.salvage = &b;
+    if (p->has_manifest) v.bounds = t;                      /* beyond it are the entries of its neighbours */
     if (s == KV_OK) s = kvi_lsm_survey_walk(&v);
     if (s == KV_OK && b.any) {
         if (b.made.last_sequence < last) b.made.last_sequence = last;
