@@ -190,8 +190,8 @@ typedef struct kv_buf {
 KV_API kv_buf    kv_buf_fixed(void *memory, size_t capacity);
 
 /* Make room for `capacity` bytes in all; the content stays. All three return KV_OK,
-   KV_ERR_NO_MEMORY (nothing changed), or KV_ERR_TOO_LARGE from a fixed buffer, whose size is then
-   the size it would have to have; its content is to be thought of as gone. */
+   KV_ERR_NO_MEMORY (nothing changed), KV_ERR_INVALID for NULL, or KV_ERR_TOO_LARGE from a fixed buffer,
+   whose size is then the size it would have to have; its content is to be thought of as gone. */
 KV_API kv_status kv_buf_reserve(kv_buf *b, size_t capacity);
 KV_API kv_status kv_buf_assign(kv_buf *b, kv_slice bytes);      /* bytes may lie in b */
 KV_API kv_status kv_buf_append(kv_buf *b, kv_slice bytes);      /* bytes may lie in b; grows by doubling */
@@ -256,8 +256,10 @@ struct kv_store {
     uint32_t            caps;       /* KV_CAP_... */
 };
 
-/* All of these: KV_ERR_INVALID where the handle or a pointer that a result goes to is NULL, besides
-   what the store itself answers. */
+/* All of these: KV_ERR_INVALID where the handle or a pointer that a result goes to is NULL, and what
+   kv_check_key and kv_check_value find, besides what the store itself answers. A bound of a range may be
+   longer than any key. Writes are KV_ERR_READ_ONLY where kv_store_caps has no KV_CAP_WRITE.
+   Threads   any where it has KV_CAP_THREADS, else one at a time. */
 
 /* Copy the value of `key` into `value`, whose old bytes are replaced on KV_OK and left alone
    otherwise. KV_OK, KV_NOT_FOUND, or a failure. */
@@ -291,8 +293,8 @@ KV_API uint32_t    kv_store_caps(const kv_store *s);
 
 /* A position in an ordered store. A cursor over a range starts at the range's first entry, in the
    range's own order: under `reverse`, first is the greatest key and next goes down. Moving past
-   either end makes it invalid; seek, first and last revive it. Not to be used after its store is
-   closed. */
+   either end makes it invalid; seek, first and last revive it. NULL is a cursor that is not valid, and
+   moves to nowhere. Not to be used after its store is closed; by one thread at a time. */
 KV_API kv_status kv_iter_open(kv_store *s, const kv_range *range, kv_iter **iter);   /* KV_ERR_UNSUPPORTED on an unordered store */
 KV_API bool      kv_iter_valid(const kv_iter *i);
 KV_API void      kv_iter_next(kv_iter *i);
@@ -302,7 +304,7 @@ KV_API void      kv_iter_first(kv_iter *i);
 KV_API void      kv_iter_last(kv_iter *i);
 KV_API kv_slice  kv_iter_key(const kv_iter *i);                 /* until the next move; empty where not valid */
 KV_API kv_slice  kv_iter_value(const kv_iter *i);               /* likewise */
-KV_API kv_status kv_iter_status(const kv_iter *i);              /* why it is not valid: KV_OK (an end), or a failure */
+KV_API kv_status kv_iter_status(const kv_iter *i);              /* why it is not valid: KV_OK (an end), or a failure; of NULL KV_ERR_INVALID */
 KV_API void      kv_iter_close(kv_iter *i);                     /* NULL is fine */
 
 /* For those who write a store: iter_open makes an object that begins with a kv_iter, zeroed, with
@@ -341,14 +343,14 @@ KV_API kv_status kv_iter_start(kv_iter *i, const kv_range *range);
 
 /* ---- typed values, on any store ----
    Encoding: one byte of type, then 8 bytes little-endian (integer, or IEEE 754 double), one byte (0
-   or 1), or the bytes. A typed get of anything else is KV_ERR_WRONG_TYPE. */
+   or 1), or the bytes. A typed get of anything else is KV_ERR_WRONG_TYPE; *v is set on KV_OK alone. */
 typedef enum kv_type { KV_INT64 = 1, KV_FLOAT64 = 2, KV_BOOL = 3, KV_STRING = 4, KV_BYTES = 5 } kv_type;
 typedef struct kv_value {
     kv_type type;
     union { int64_t int64; double float64; bool boolean; kv_slice bytes; } as;
 } kv_value;
 
-KV_API kv_status kv_value_encode(const kv_value *v, kv_buf *out);       /* replaces what out holds */
+KV_API kv_status kv_value_encode(const kv_value *v, kv_buf *out);       /* replaces what out holds; KV_ERR_INVALID for a type that is none, KV_ERR_TOO_LARGE for bytes that leave no room for it */
 KV_API kv_status kv_value_decode(kv_slice encoded, kv_value *v);        /* as.bytes points into encoded; KV_ERR_CORRUPT for bytes that are no typed value */
 KV_API kv_status kv_set_value(kv_store *s, kv_slice key, const kv_value *v);
 KV_API kv_status kv_get_value(kv_store *s, kv_slice key, kv_value *v, kv_buf *storage);   /* as.bytes points into storage */

@@ -105,8 +105,12 @@ KV_API kv_status kv_art_open(const kv_art_options *o, kv_art **a);
    closed before. */
 KV_API void kv_art_close(kv_art *a);
 
-/* The map as a kv_store ("art"), for kv_get, kv_scan, wrappers. It lives as long as the map. */
+/* The map as a kv_store ("art"), for kv_get, kv_scan, wrappers. It lives as long as the map. kv_delete
+   through it is KV_OK where the key was missing, as in every store. */
 KV_API kv_store *kv_art_store(kv_art *a);
+
+/* All calls: KV_ERR_INVALID for NULL where a map or a result belongs, KV_ERR_TOO_LARGE and KV_ERR_INVALID
+   as kv_check_key and kv_check_value find; writes besides KV_ERR_NO_MEMORY, and the map is as it was. */
 
 /* Find the value of `key`, without a copy.
    value     on KV_OK the value's bytes, until the next write to the map.

@@ -215,7 +215,9 @@ typedef struct kv_compress_stats {      /* of what was written through this wrap
 /* A store whose values are packed on their way into `inner` and unpacked on their way out; keys stay
    as they are. It can do what inner can (kv_store_caps), also in several layers. kv_store_stats counts
    what inner holds: packed bytes. A batch is one batch of inner. View, scan and cursors unpack when the
-   value is asked for; a callback may read the store. kv_set refuses values over size_max.
+   value is asked for; a callback may read the store. kv_set refuses values over size_max. A value that
+   inner was given by somebody else is KV_ERR_CORRUPT here, or what else kv_decompress says.
+   Open returns what kv_compressor_open does, and KV_ERR_INVALID without an inner store.
    Closing, also by kv_close, leaves inner open; inner must outlive the wrapper. */
 KV_API kv_status      kv_compressed_open(kv_store *inner, const kv_compress_options *options, kv_compressed **c);
 KV_API void           kv_compressed_close(kv_compressed *c);    /* NULL is fine */

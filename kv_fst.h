@@ -144,7 +144,8 @@ KV_API kv_status kv_fst_build_begin(const kv_fst_build_options *o, kv_write_fn w
 
 /* Start a build into a file. The bytes go to `path` + ".tmp", which finish syncs and renames, and then
    it syncs the directory; until then, and after a failure or abandon, whatever was at `path` is still
-   there and the temporary file is gone. A .tmp left by a crash is written over. One build a path at a time. */
+   there and the temporary file is gone. A .tmp left by a crash is written over. One build a path at a time.
+   Besides the above KV_ERR_IO, KV_ERR_NO_SPACE, KV_ERR_UNSUPPORTED where there are no files. */
 KV_API kv_status kv_fst_build_begin_file(const kv_fst_build_options *o, const char *path, kv_fst_builder **b);
 
 /* Add the next key, greater than all before.
@@ -177,7 +178,8 @@ typedef struct kv_fst_options {
 KV_API kv_status kv_fst_open_memory(const kv_fst_options *o, kv_slice bytes, kv_fst **f);
 
 /* Open a file: memory-mapped where the system can, read into memory elsewhere. Besides the above
-   KV_NOT_FOUND, KV_ERR_IO. */
+   KV_NOT_FOUND, KV_ERR_IO, KV_ERR_UNSUPPORTED where there are no files, KV_ERR_TOO_LARGE where it is
+   larger than the address space. */
 KV_API kv_status kv_fst_open_file(const kv_fst_options *o, const char *path, kv_fst **f);
 KV_API void      kv_fst_close(kv_fst *f);                                /* NULL is fine */
 
@@ -242,7 +244,8 @@ typedef struct kv_automaton {
 } kv_automaton;
 
 /* All keys of the range that the automaton accepts, in the range's order (NULL: everything).
-   Returns KV_OK, also where visit stopped it; KV_ERR_NO_MEMORY, KV_ERR_CORRUPT. */
+   Returns KV_OK, also where visit stopped it; KV_ERR_NO_MEMORY, KV_ERR_CORRUPT, KV_ERR_INVALID where a
+   function is missing or state_size is out of its bounds. */
 KV_API kv_status kv_fst_search(kv_fst *f, const kv_automaton *a, const kv_range *range, kv_visit_fn visit, void *user);
 
 /* The three below fill *a, whatever it held; free it with kv_automaton_free. The text is not needed
@@ -274,7 +277,8 @@ typedef kv_status (*kv_fst_merge_fn)(void *user, kv_slice key, const kv_slice *v
    first that no other has, symmetric those that an odd number has. Where several inputs have the key,
    resolve is asked; NULL: the first input that has it wins. Values become what `out` takes: into a set
    none, into numbers 8 bytes (a set's count as 0), else KV_ERR_WRONG_TYPE. None finishes `out`, which may
-   have keys from before and get more after. Memory: a cursor for each input. */
+   have smaller keys from before (else KV_ERR_ORDER) and get greater ones after. Besides: what resolve and
+   kv_fst_add return, KV_ERR_NO_MEMORY, KV_ERR_CORRUPT. Memory: a cursor for each input. */
 KV_API kv_status kv_fst_merge    (kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out);
 KV_API kv_status kv_fst_intersect(kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out);
 KV_API kv_status kv_fst_subtract (kv_fst *const *inputs, size_t count, kv_fst_merge_fn resolve, void *user, kv_fst_builder *out);

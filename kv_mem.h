@@ -137,7 +137,7 @@ typedef struct kv_mem_stats_t {
     uint32_t shards;
 } kv_mem_stats_t;
 
-/* Open an empty map. KV_ERR_NO_MEMORY; KV_ERR_NO_SPACE where the limit is too small for the object itself; KV_ERR_UNSUPPORTED: see OPTIONS.
+/* Open an empty map; options NULL: the defaults. KV_ERR_NO_MEMORY; KV_ERR_NO_SPACE where the limit is too small for the object itself; KV_ERR_UNSUPPORTED: see OPTIONS.
    *m is NULL on failure. */
 KV_API kv_status kv_mem_open(const kv_mem_options *options, kv_mem **m);
 KV_API void      kv_mem_close(kv_mem *m);               /* with all watches; no other thread may be inside. NULL is fine */
@@ -181,13 +181,15 @@ KV_API kv_status kv_mem_compare_and_set(kv_mem *m, kv_slice key, kv_slice expect
 KV_API kv_status kv_mem_increment(kv_mem *m, kv_slice key, int64_t delta, int64_t *result);
 
 /* Read, modify, write, as one step for this key. fn gets the old value (found is false: there is none) and
-   an empty buffer; KV_OK stores the buffer, KV_NOT_FOUND deletes the entry (the call returns KV_OK), a
-   negative status changes nothing and is returned. fn runs with the shard locked and must not call the map;
+   an empty buffer; KV_OK stores the buffer, KV_NOT_FOUND deletes the entry (the call returns KV_OK, also
+   where there was none), a negative status changes nothing and is returned, and another one is
+   KV_ERR_INVALID. fn runs with the shard locked and must not call the map;
    under a memory limit it may run again when room had to be made in between. Keeps the time to live. */
 typedef kv_status (*kv_update_fn)(void *user, bool found, kv_slice old, kv_buf *value);
 KV_API kv_status kv_mem_update(kv_mem *m, kv_slice key, kv_update_fn fn, void *user);
 
-/* Time to live, in milliseconds; see TIME TO LIVE. 0 lives forever. Times saturate. */
+/* Time to live, in milliseconds; see TIME TO LIVE. 0 lives forever. Times saturate: what is left of the
+   longest is UINT64_MAX less the time that it is. */
 KV_API kv_status kv_mem_set_ttl(kv_mem *m, kv_slice key, kv_slice value, uint64_t ttl_ms);
 KV_API kv_status kv_mem_expire(kv_mem *m, kv_slice key, uint64_t ttl_ms);   /* from now on; KV_NOT_FOUND */
 KV_API kv_status kv_mem_ttl(kv_mem *m, kv_slice key, uint64_t *ttl_ms);     /* what is left; UINT64_MAX: lives forever. KV_NOT_FOUND */
@@ -197,7 +199,8 @@ typedef enum kv_event { KV_EVENT_SET = 1, KV_EVENT_DELETE = 2, KV_EVENT_EXPIRE =
 typedef void (*kv_watch_fn)(void *user, kv_event event, kv_slice key, kv_slice value);
 
 /* Call fn for every change of a key that begins with prefix (empty: every key). See WATCHES. Deleting a
-   missing key is no event. */
+   missing key is no event. KV_OK, KV_ERR_NO_MEMORY, KV_ERR_INVALID (a prefix over the limit of keys);
+   KV_ERR_UNSUPPORTED: see OPTIONS. prefix is copied. */
 KV_API kv_status kv_mem_subscribe(kv_mem *m, kv_slice prefix, kv_watch_fn fn, void *user, kv_watch **w);
 /* fn is not running and will not run after this returns; from inside fn itself: will not be called again. NULL is fine. */
 KV_API void      kv_mem_unsubscribe(kv_watch *w);
