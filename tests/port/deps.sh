@@ -53,9 +53,19 @@ is_there() {
 }
 root=
 [ "$(id -u)" = 0 ] || { have sudo && root="sudo -n"; }
-install() { DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-remove --no-install-recommends "$@" >/dev/null 2>&1; }
 
+# A mirror that hangs must not hang the tests: 600 s (KV_DEPS_SECONDS) for all calls of apt-get together.
 begin=$(date +%s)
+apt_get() {
+    left=$((begin + ${KV_DEPS_SECONDS:-600} - $(date +%s)))
+    [ "$left" -gt 0 ] || return 1
+    DEBIAN_FRONTEND=noninteractive $root timeout -k 15 "$left" apt-get -o Acquire::http::Timeout=60 -o Acquire::https::Timeout=60 -o DPkg::Lock::Timeout=120 "$@" < /dev/null >/dev/null 2>&1
+    said=$?
+    [ $said != 124 ] && [ $said != 137 ] || echo "apt-get $1 was stopped: the ${KV_DEPS_SECONDS:-600} s for installing tools are over"
+    return $said
+}
+install() { apt_get install -y -qq --no-remove --no-install-recommends "$@"; }
+
 missing=
 for group in ${*:-native firmware wasm windows bigendian}; do
     is_there "$group"
@@ -66,7 +76,7 @@ if ! have apt-get; then
     for group in $missing; do echo "SKIP $group: no apt-get to install its tools with"; done
     exit 0
 fi
-$root apt-get update -qq >/dev/null 2>&1
+apt_get update -qq
 wanted=$(for group in $missing; do packages "$group"; done)
 if ! install $wanted; then
     for group in $missing; do
@@ -74,7 +84,7 @@ if ! install $wanted; then
     done
 fi
 for group in $missing; do
-    is_there "$group" || echo "SKIP $group: could not install all of $(packages "$group" | tr '\n' ' ')"
+    is_there "$group" || echo "SKIP $group: could not install all of $(packages "$group" | tr '\n' ' ')$([ $(($(date +%s) - begin)) -lt "${KV_DEPS_SECONDS:-600}" ] || echo "in ${KV_DEPS_SECONDS:-600} s")"
 done
 echo "looked for the tools of$missing: $(($(date +%s) - begin)) s"
 exit 0
