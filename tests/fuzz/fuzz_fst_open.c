@@ -52,6 +52,7 @@ static void ask(kv_fst *f, bool verified, bool in_order, kv_slice question)
     kv_iter     *it;
     kv_automaton a;
     uint64_t     n;
+    kv_fst_stats_t stats;
     memset(&s, 0, sizeof s);
     memset(&buf, 0, sizeof buf);
     memset(&range, 0, sizeof range);
@@ -62,6 +63,12 @@ static void ask(kv_fst *f, bool verified, bool in_order, kv_slice question)
     if (verified && kv_fst_count(f) <= MOST_KEYS) combine(f);
     (void)kv_fst_get(f, question, &n);
     (void)kv_fst_get_bytes(f, question, &buf);
+    s.in_order = false;
+    s.count = 0;
+    FUZZ_CHECK((kv_fst_view(f, question, visit, &s) == KV_OK) == (s.count == 1));
+    (void)kv_fst_exists(f, question);
+    FUZZ_CHECK(kv_fst_stats(f, &stats) == KV_OK);
+    (void)kv_fst_dot(f, nowhere, NULL);
     (void)kv_fst_rank(f, question, &n);
     (void)kv_fst_select(f, kv_fst_count(f) / 2, &buf);
     range.from = kv_bytes("", 0);
@@ -87,6 +94,12 @@ static void ask(kv_fst *f, bool verified, bool in_order, kv_slice question)
         (void)kv_fst_search(f, &a, &range, visit, &s);
         kv_automaton_free(&a);
     }
+    for (int kind = KV_AUTOMATON_SUBSEQUENCE; kind <= KV_AUTOMATON_REGEX; kind++)
+        if (kv_automaton_make(NULL, (kv_automaton_kind)kind, kv_bytes(question.data, question.size < 3 ? question.size : 3), 0, &a) == KV_OK) {
+            s.count = 0;
+            (void)kv_fst_search(f, &a, NULL, visit, &s);
+            kv_automaton_free(&a);
+        }
     kv_buf_free(&s.last);
     kv_buf_free(&buf);
 }
