@@ -483,6 +483,10 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
 #define KVI_LSM_HUGE_FROM ((size_t)16 << 20)    /* memtables so large lie in huge pages, where the system has them */
 #define KVI_LSM_HEIGHT_MAX 12
+#define KVI_LSM_GUIDE_WIDTH 64u             /* entries or nodes in a node of a memtable's guide, */
+#define KVI_LSM_GUIDE_DEPTH 8u              /* and nodes from its root to a leaf, at most: more than memory holds */
+#define KVI_LSM_GUIDE_GAIN 4u               /* bytes that a node must save in its heads to make them anew */
+#define KVI_LSM_GUIDE_OPEN UINT32_MAX       /* its heads are those of the entries */
 #define KVI_LSM_REVIEW_FIRST 1024           /* entries, after which a memtable looks whether its heads tell keys apart, */
 #define KVI_LSM_REVIEW_LAST 16384           /* and again; in steps of 16 times */
 #define KVI_LSM_REVIEW_BYTES ((size_t)4 << 20)  /* a larger one is left as it is */
@@ -643,12 +647,22 @@ KVI_INLINE uint64_t kvi_lsm_head(const void *key, size_t size)
     for (size_t i = 0; i < size; i++) head |= (uint64_t)b[i] << (56 - 8 * i);
     return head;
 }
+/* How many of `size` bytes a and b share. For keys of a caller: it loads nothing beyond them, which
+   would be another line, and not in the cache. */
+KVI_INLINE size_t kvi_lsm_shared(const void *a, const void *b, size_t size)
+{
+    const uint8_t *x = (const uint8_t *)a, *y = (const uint8_t *)b;
+    size_t         i = 0;
+    while (KVI_LSM_QUICK && i + 8 <= size && kvi_load_word(x + i) == kvi_load_word(y + i)) i += 8;
+    while (i < size && x[i] == y[i]) i++;
+    return i;
+}
 /* The head of what follows `prefix` in the key; keys without the prefix are below or above all others. */
 KVI_INLINE uint64_t kvi_lsm_head_after(kv_slice prefix, const void *key, size_t size)
 {
     int order;
     if (!prefix.size) return kvi_lsm_head(key, size);
-    if (size >= prefix.size && kvi_equal(key, prefix.data, prefix.size))
+    if (size >= prefix.size && kvi_lsm_shared(key, prefix.data, prefix.size) == prefix.size)
         return kvi_lsm_head((const uint8_t *)key + prefix.size, size - prefix.size);
     order = kvi_compare_bytes(key, size, prefix.data, prefix.size);
     return order < 0 ? 0 : UINT64_MAX;
@@ -724,7 +738,27 @@ typedef struct kvi_lsm_memtable {
     uint64_t       review_at;               /* so many entries: see kvi_lsm_reorder; 0: no more */
     kvi_lsm_entry *head;                    /* a tower with no key, before all */
     kvi_lsm_entry *finger[KVI_LSM_HEIGHT_MAX];  /* the newest entry, and what comes before it at higher levels; the writer's */
+#if KVI_LSM_QUICK                           /* the writer's as well: */
+    uint32_t       fingers;                 /* so many of them are in place */
+    uint32_t       guide_depth, leaf_at;    /* leaf, leaf_at: where the newest entry is */
+    bool           unguided;                /* there was no memory for it */
+    struct kvi_lsm_guide *guide, *leaf;
+    struct kvi_lsm_guide *guides, *spare;   /* all nodes, and those of the memtable before, for those to come */
+#endif
 } kvi_lsm_memtable;
+
+#if KVI_LSM_QUICK
+/* A node of the tree that tells the writer of a memtable where an entry belongs. */
+typedef struct kvi_lsm_guide {
+    struct kvi_lsm_guide *next;             /* in the list of all nodes */
+    const kvi_lsm_entry  *low;              /* what it begins with; NULL: it is the first one of its depth */
+    uint32_t count;
+    uint32_t skip;                          /* bytes that all keys share which can come here: heads are of what follows */
+    uint64_t heads[KVI_LSM_GUIDE_WIDTH];
+    void    *to[KVI_LSM_GUIDE_WIDTH];       /* entries; above the leaves nodes */
+    uint8_t  heights[KVI_LSM_GUIDE_WIDTH];  /* of the entries' towers */
+} kvi_lsm_guide;
+#endif
 
 /* What the index of a table says, and its filter. One allocation. */
 typedef struct kvi_lsm_index {
@@ -1101,6 +1135,12 @@ KVI_PRIVATE kv_status kvi_lsm_read_at(kv_lsm *db, kv_file *file, uint64_t offset
    prefix that the keys of the memtable before shared, so that most comparisons touch no key. Entries
    and bytes fill a chunk from its two ends: what a search walks over lies close together. A filter
    (as in >>table, of single words) spares most searches for keys that are not here.
+
+   A walk down a skip list waits for memory at every step. The writer, who alone knows where nobody
+   else is, keeps a guide beside it: a B+-tree (R. Bayer, 1972) over the entries, whose nodes hold the
+   heads in one piece. It finds the entry before a new one in three or four steps, and the towers before
+   it in the same leaf, mostly; where not, there is a walk. Nodes leave out what all their keys share, so
+   that their heads tell keys apart where many begin alike. Without memory for it there is no guide.
    Invariant M1: entries never move and are never freed before the whole memtable is, and a link is
                  stored (release) after what it leads to is complete: readers need no lock.
    Invariant M2: room is reserved before the log is written, so inserting cannot fail.
@@ -1188,8 +1228,35 @@ KVI_INLINE bool kvi_lsm_memtable_perhaps(const kvi_lsm_memtable *m, uint64_t has
     return (kvi_peek_u64(word) & bits) == bits;
 }
 
+#if KVI_LSM_QUICK
+KVI_PRIVATE void kvi_lsm_guide_free(kv_lsm *db, kvi_lsm_memtable *m)
+{
+    size_t freed = 0;
+    while (m->guides || m->spare) {
+        kvi_lsm_guide **list = m->guides ? &m->guides : &m->spare, *g = *list;
+        *list = g->next;
+        kvi_free(&db->options.allocator, g, sizeof *g);
+        freed += sizeof *g;
+    }
+    kvi_poke_size(&m->allocated_bytes, m->allocated_bytes - freed);
+    m->guide = m->leaf = NULL;
+}
+/* A full memtable needs no guide any more, and the next one the memory. */
+KVI_PRIVATE void kvi_lsm_guide_pass(kvi_lsm_memtable *from, kvi_lsm_memtable *to)
+{
+    size_t passed = 0;
+    for (const kvi_lsm_guide *g = from->guides; g; g = g->next) passed += sizeof *g;
+    kvi_poke_size(&from->allocated_bytes, from->allocated_bytes - passed);
+    kvi_poke_size(&to->allocated_bytes, to->allocated_bytes + passed);
+    to->spare = from->guides;
+    from->guides = from->guide = from->leaf = NULL;
+}
+#endif
 KVI_PRIVATE void kvi_lsm_memtable_free(kv_lsm *db, kvi_lsm_memtable *m)
 {
+#if KVI_LSM_QUICK
+    kvi_lsm_guide_free(db, m);
+#endif
     while (m->chunks) {
         kvi_lsm_chunk *next = m->chunks->next;
         kvi_free_huge(&db->options.allocator, m->chunks, m->chunks->size);
@@ -1294,12 +1361,8 @@ KVI_PRIVATE bool kvi_lsm_memtable_reserve_entries(kv_lsm *db, kvi_lsm_memtable *
    insert knows cheaply whether it changed. */
 KVI_INLINE void kvi_lsm_memtable_share(kvi_lsm_memtable *m, kv_slice key)
 {
-    const uint8_t *some;
-    if (m->count == 0) { m->shared_size = key.size; return; }
-    if (m->shared_size == 0) return;
-    some = m->finger[0]->bytes;
-    if (key.size >= m->shared_size && kvi_equal(some, key.data, m->shared_size)) return;
-    m->shared_size = kvi_common_prefix(some, key.data, key.size < m->shared_size ? key.size : m->shared_size);
+    if (m->count == 0) m->shared_size = key.size;
+    else if (m->shared_size) m->shared_size = kvi_lsm_shared(m->finger[0]->bytes, key.data, key.size < m->shared_size ? key.size : m->shared_size);
 }
 
 #if KVI_LSM_QUICK
@@ -1311,10 +1374,174 @@ KVI_INLINE bool kvi_lsm_memtable_follows(const kvi_lsm_memtable *m, uint64_t hea
     if (last != m->head && kvi_lsm_entry_order(last, head, key, sequence) >= 0) return false;
     return !next || there > head || (there == head && kvi_lsm_entry_order(next, head, key, sequence) > 0);
 }
+
+/* ---- the guide ---- */
+
+/* From the root to a leaf; [0] is the leaf. */
+typedef struct kvi_lsm_guide_path {
+    kvi_lsm_guide       *node[KVI_LSM_GUIDE_DEPTH];
+    const kvi_lsm_entry *high[KVI_LSM_GUIDE_DEPTH];     /* what the node behind begins with, or NULL */
+    uint32_t             at[KVI_LSM_GUIDE_DEPTH];       /* so many of the node are below the entry */
+} kvi_lsm_guide_path;
+
+KVI_INLINE uint64_t kvi_lsm_guide_head(const kvi_lsm_guide *g, const kvi_lsm_entry *e)
+{
+    return g->skip == KVI_LSM_GUIDE_OPEN ? e->head : kvi_lsm_head(e->bytes + g->skip, e->key_size - g->skip);
+}
+KVI_INLINE const kvi_lsm_entry *kvi_lsm_guide_entry(const kvi_lsm_guide *g, uint32_t depth, uint32_t i)
+{
+    return depth ? ((const kvi_lsm_guide *)g->to[i])->low : (const kvi_lsm_entry *)g->to[i];
+}
+KVI_PRIVATE kvi_lsm_guide *kvi_lsm_guide_new(kv_lsm *db, kvi_lsm_memtable *m)
+{
+    kvi_lsm_guide *g = m->spare;
+    if (g) m->spare = g->next;
+    else {
+        g = (kvi_lsm_guide *)kvi_alloc(&db->options.allocator, sizeof *g);
+        if (!g) return NULL;
+        kvi_poke_size(&m->allocated_bytes, m->allocated_bytes + sizeof *g);
+    }
+    g->next = m->guides;
+    m->guides = g;
+    g->low = NULL;
+    g->count = 0;
+    g->skip = KVI_LSM_GUIDE_OPEN;
+    return g;
+}
+
+/* How many of the node are below the key of e: all that come before it, as e is newer than all. The first
+   node of a node is below, or it would not have come here. */
+KVI_INLINE uint32_t kvi_lsm_guide_lower(const kvi_lsm_guide *g, uint32_t depth, const kvi_lsm_entry *e)
+{
+    uint64_t head = kvi_lsm_guide_head(g, e);
+    uint32_t low = depth ? 1 : 0, rest = g->count - low, high;
+    for (; rest > 1; rest -= rest / 2) low += rest / 2 & (0u - (uint32_t)(g->heads[low + rest / 2 - 1] < head));     /* no branch: nobody could foretell it */
+    if (rest) low += g->heads[low] < head;
+    for (high = low; high < g->count && g->heads[high] == head; high++) {}
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (kvi_compare(kvi_lsm_entry_key(kvi_lsm_guide_entry(g, depth, middle)), kvi_lsm_entry_key(e)) < 0) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+KVI_INLINE void kvi_lsm_guide_descend(const kvi_lsm_memtable *m, const kvi_lsm_entry *e, kvi_lsm_guide_path *path)
+{
+    kvi_lsm_guide       *g = m->guide;
+    const kvi_lsm_entry *high = NULL;
+    for (uint32_t depth = m->guide_depth - 1;; depth--) {
+        uint32_t at = kvi_lsm_guide_lower(g, depth, e);
+        path->node[depth] = g;
+        path->high[depth] = high;
+        path->at[depth] = at;
+        if (!depth) return;
+        if (at < g->count) high = ((const kvi_lsm_guide *)g->to[at])->low;
+        g = (kvi_lsm_guide *)g->to[at - 1];
+        if (depth == 1) for (uint32_t i = 0; i < KVI_LSM_GUIDE_WIDTH; i += 8) kvi_prefetch(&g->heads[i]);
+    }
+}
+
+KVI_INLINE void kvi_lsm_guide_put(kvi_lsm_guide *g, uint32_t at, const kvi_lsm_entry *e, void *to)
+{
+    size_t behind = g->count++ - at;
+    memmove(g->heads + at + 1, g->heads + at, behind * sizeof *g->heads);
+    memmove(g->to + at + 1, g->to + at, behind * sizeof *g->to);
+    memmove(g->heights + at + 1, g->heights + at, behind);
+    g->heads[at] = kvi_lsm_guide_head(g, e);
+    g->to[at] = to;
+    g->heights[at] = e->height;
+}
+/* A node holds less than before, and ends where `high` begins: perhaps its keys share more. */
+KVI_PRIVATE void kvi_lsm_guide_narrow(const kvi_lsm_memtable *m, kvi_lsm_guide *g, uint32_t depth, const kvi_lsm_entry *high)
+{
+    kv_slice low, prefix = kvi_lsm_memtable_prefix(m);
+    size_t   shared, known = g->skip;
+    if (!g->low || !high) return;
+    low = kvi_lsm_entry_key(g->low);
+    shared = kvi_common_prefix(low.data, high->bytes, low.size < high->key_size ? low.size : high->key_size);
+    if (g->skip == KVI_LSM_GUIDE_OPEN) known = low.size >= prefix.size && kvi_same_bytes(low.data, prefix.data, prefix.size) ? prefix.size : 0;
+    if (shared < known + KVI_LSM_GUIDE_GAIN) return;
+    g->skip = (uint32_t)shared;
+    for (uint32_t i = 0; i < g->count; i++) g->heads[i] = kvi_lsm_guide_head(g, kvi_lsm_guide_entry(g, depth, i));
+}
+/* Give a new node the upper half of a full one (nothing, where keys ascend), and let the path end in that
+   of both where `e` goes. NULL: no memory. */
+KVI_PRIVATE kvi_lsm_guide *kvi_lsm_guide_split(kv_lsm *db, kvi_lsm_memtable *m, kvi_lsm_guide_path *path, uint32_t depth, const kvi_lsm_entry *e)
+{
+    kvi_lsm_guide *g = path->node[depth], *right = kvi_lsm_guide_new(db, m);
+    uint32_t       at = path->at[depth], from = at == g->count ? at : g->count / 2;
+    if (!right) return NULL;
+    right->count = g->count - from;
+    right->skip = g->skip;
+    right->low = right->count ? kvi_lsm_guide_entry(g, depth, from) : e;
+    memcpy(right->heads, g->heads + from, right->count * sizeof *g->heads);
+    memcpy(right->to, g->to + from, right->count * sizeof *g->to);
+    memcpy(right->heights, g->heights + from, right->count);
+    if (at > from || !right->count) { path->node[depth] = right; path->at[depth] = at - from; }
+    g->count = from;
+    kvi_lsm_guide_narrow(m, g, depth, right->low);
+    kvi_lsm_guide_narrow(m, right, depth, path->high[depth]);
+    return right;
+}
+/* Put e where the path ends, and split what is full. False: no memory, the guide is not whole. */
+KVI_PRIVATE bool kvi_lsm_guide_add(kv_lsm *db, kvi_lsm_memtable *m, kvi_lsm_guide_path *path, kvi_lsm_entry *e)
+{
+    const kvi_lsm_entry *first = e;
+    void                *to = e;
+    for (uint32_t depth = 0;; depth++) {
+        kvi_lsm_guide *right = NULL;
+        if (depth == KVI_LSM_GUIDE_DEPTH) return false;
+        if (depth == m->guide_depth) {                      /* a new root over the old one, or the first leaf */
+            kvi_lsm_guide *root = kvi_lsm_guide_new(db, m);
+            if (!root) return false;
+            if (depth) { root->to[0] = m->guide; root->heads[0] = 0; root->count = 1; }
+            path->node[depth] = root;
+            path->high[depth] = NULL;
+            path->at[depth] = root->count;
+            m->guide = root;
+            m->guide_depth++;
+        } else if (path->node[depth]->count == KVI_LSM_GUIDE_WIDTH) {
+            right = kvi_lsm_guide_split(db, m, path, depth, first);
+            if (!right) return false;
+        }
+        kvi_lsm_guide_put(path->node[depth], path->at[depth], first, to);
+        if (!right) break;
+        first = right->low;
+        to = right;
+    }
+    m->leaf = path->node[0];
+    m->leaf_at = path->at[0];
+    return true;
+}
+
+/* Let the fingers point to what comes before e, at each level of its tower, and the guide know it. */
+KVI_PRIVATE void kvi_lsm_memtable_place(kv_lsm *db, kvi_lsm_memtable *m, kvi_lsm_entry *e)
+{
+    kvi_lsm_guide_path path;
+    bool     follows = kvi_lsm_memtable_follows(m, e->head, kvi_lsm_entry_key(e), e->sequence), walk = m->unguided;
+    uint32_t level = follows ? m->fingers : 0;
+    path.node[0] = NULL;
+    path.at[0] = 0;
+    if (m->guide && follows && m->leaf->count < KVI_LSM_GUIDE_WIDTH) { path.node[0] = m->leaf; path.at[0] = m->leaf_at + 1; }
+    else if (m->guide) kvi_lsm_guide_descend(m, e, &path);
+    for (uint32_t i = path.at[0]; level < e->height && i-- > 0;)
+        for (; level < e->height && level < path.node[0]->heights[i]; level++) m->finger[level] = (kvi_lsm_entry *)path.node[0]->to[i];
+    if (level < e->height) {
+        if (path.node[0] && path.node[0]->low) walk = true;
+        else if (!walk) while (level < e->height) m->finger[level++] = m->head;
+    } else walk = false;
+    if (walk) {
+        (void)kvi_lsm_memtable_walk(m, e->head, kvi_lsm_entry_key(e), e->sequence, true, m->finger);
+        level = KVI_LSM_HEIGHT_MAX;
+    }
+    m->fingers = level;
+    if (m->unguided || kvi_lsm_guide_add(db, m, &path, e)) return;
+    kvi_lsm_guide_free(db, m);
+    m->unguided = true;
+}
 #endif
 
 /* Insert; the room is reserved, and the sequence is greater than all before. */
-KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_slice key, kv_slice value, uint64_t sequence)
+KVI_PRIVATE void kvi_lsm_memtable_insert(kv_lsm *db, kvi_lsm_memtable *m, uint8_t op, kv_slice key, kv_slice value, uint64_t sequence)
 {
     kvi_lsm_entry *e = (kvi_lsm_entry *)(void *)m->free_at;
     uint32_t       height = kvi_lsm_random_height(m), known = m->height;
@@ -1340,15 +1567,20 @@ KVI_PRIVATE void kvi_lsm_memtable_insert(kvi_lsm_memtable *m, uint8_t op, kv_sli
     e->op = op;
     e->height = (uint8_t)height;
     kvi_copy(bytes, key.data, key.size);
-    kvi_copy(bytes + key.size, value.data, value.size);
 
     /* 2. its place: right behind the newest one, as in a load in order, or searched */
 #if KVI_LSM_QUICK
-    if (!kvi_lsm_memtable_follows(m, e->head, key, sequence))
-#endif
+    kvi_lsm_memtable_place(db, m, e);
+#else
+    (void)db;
     (void)kvi_lsm_memtable_walk(m, kvi_lsm_entry_head(e), key, sequence, true, m->finger);
+#endif
 
-    /* 3. linked from below, so that whoever finds it high up finds it everywhere below */
+    /* 3. while what comes before it arrives from memory, its value */
+    if (KVI_LSM_QUICK) kvi_prefetch(kvi_lsm_links(m->finger[0]));
+    kvi_copy(bytes + key.size, value.data, value.size);
+
+    /* 4. linked from below, so that whoever finds it high up finds it everywhere below */
     for (uint32_t i = 0; i < height; i++) {
         kvi_lsm_link *from = &kvi_lsm_links(m->finger[i])[i], *to = &kvi_lsm_links(e)[i];
 #if KVI_LSM_QUICK
@@ -3887,6 +4119,9 @@ KVI_PRIVATE kv_status kvi_lsm_rotate(kv_lsm *db)
     }
     kvi_lsm_log_unmap(db, db->log);
     fresh->log = log;
+#if KVI_LSM_QUICK
+    kvi_lsm_guide_pass(db->active, fresh);
+#endif
     kvi_mutex_lock(&db->mutex);
     db->active->last_sequence = db->sequence;
     kvi_poke_u64(&db->rotated_ms, kvi_now_ms());
@@ -3914,7 +4149,7 @@ KVI_PRIVATE void kvi_lsm_reorder(kv_lsm *db)
         return;
     }
     for (const kvi_lsm_entry *e = kvi_lsm_next(m->head, 0); e; e = kvi_lsm_next(e, 0))
-        kvi_lsm_memtable_insert(fresh, e->op, kvi_lsm_entry_key(e), kvi_lsm_entry_value(e), e->sequence);
+        kvi_lsm_memtable_insert(db, fresh, e->op, kvi_lsm_entry_key(e), kvi_lsm_entry_value(e), e->sequence);
     fresh->review_at = m->review_at;
     fresh->log = m->log;
     kvi_add_u32(&fresh->log->refs, 1);
@@ -4168,12 +4403,12 @@ KVI_PRIVATE void kvi_lsm_insert_group(kv_lsm *db, const kvi_lsm_group *g)
 {
     uint64_t sequence = db->sequence;
     for (const kvi_lsm_writer *w = g->first;; w = w->next) {
-        if (w->op) kvi_lsm_memtable_insert(db->active, w->op, w->key, w->value, ++sequence);
+        if (w->op) kvi_lsm_memtable_insert(db, db->active, w->op, w->key, w->value, ++sequence);
         else {
             kvi_lsm_reader r = kvi_lsm_read_over(w->ops.data, w->ops.size);
             uint8_t        op;
             kv_slice       key, value;
-            while (kvi_lsm_read_op(&r, &op, &key, &value)) kvi_lsm_memtable_insert(db->active, op, key, value, ++sequence);
+            while (kvi_lsm_read_op(&r, &op, &key, &value)) kvi_lsm_memtable_insert(db, db->active, op, key, value, ++sequence);
         }
         if (!KVI_THREADS || w == g->last) break;
     }
@@ -4294,6 +4529,12 @@ KVI_PRIVATE void kvi_lsm_writer_init(kv_lsm *db, kvi_lsm_writer *w, uint8_t op, 
 KVI_PRIVATE kv_status kvi_lsm_write_one(kv_lsm *db, uint8_t op, kv_slice key, kv_slice value)
 {
     kvi_lsm_writer w;
+    if (KVI_LSM_QUICK) {                                    /* they arrive while the writer enters the queue */
+        kvi_prefetch(key.data);
+        if (key.size > 64) kvi_prefetch((const uint8_t *)key.data + 64);
+        kvi_prefetch(value.data);
+        if (value.size > 64) kvi_prefetch((const uint8_t *)value.data + 64);
+    }
     kvi_lsm_writer_init(db, &w, op, key, value);
     return kvi_lsm_commit(db, &w);
 }
@@ -5484,7 +5725,7 @@ KVI_PRIVATE kv_status kvi_lsm_replay_record(kvi_lsm_recovery *r, const kvi_lsm_s
     in.at += 5;
     if (sequence != r->sequence + 1) return KV_ERR_CORRUPT;
     if (!kvi_lsm_memtable_reserve_entries(db, db->active, count < scan->payload.size ? count : scan->payload.size, scan->payload.size, 0)) return kvi_lsm_no_memory(db);
-    for (; i < count && kvi_lsm_read_op(&in, &op, &key, &value); i++) kvi_lsm_memtable_insert(db->active, op, key, value, sequence++);
+    for (; i < count && kvi_lsm_read_op(&in, &op, &key, &value); i++) kvi_lsm_memtable_insert(db, db->active, op, key, value, sequence++);
     if (i != count || in.at != in.end || count == 0) return KV_ERR_CORRUPT;
     r->sequence = sequence - 1;
     db->recovered_records++;
