@@ -1381,7 +1381,7 @@ KVI_INLINE bool kvi_lsm_memtable_follows(const kvi_lsm_memtable *m, uint64_t hea
 typedef struct kvi_lsm_guide_path {
     kvi_lsm_guide       *node[KVI_LSM_GUIDE_DEPTH];
     const kvi_lsm_entry *high[KVI_LSM_GUIDE_DEPTH];     /* what the node behind begins with, or NULL */
-    uint32_t             at[KVI_LSM_GUIDE_DEPTH];       /* so many of the node are below the entry */
+    uint32_t             at[KVI_LSM_GUIDE_DEPTH];       /* so many of the node come before the entry */
 } kvi_lsm_guide_path;
 
 KVI_INLINE uint64_t kvi_lsm_guide_head(const kvi_lsm_guide *g, const kvi_lsm_entry *e)
@@ -1409,8 +1409,7 @@ KVI_PRIVATE kvi_lsm_guide *kvi_lsm_guide_new(kv_lsm *db, kvi_lsm_memtable *m)
     return g;
 }
 
-/* How many of the node are below the key of e: all that come before it, as e is newer than all. The first
-   node of a node is below, or it would not have come here. */
+/* How many of the node come before e. The first node of a node does, or the way would not lead here. */
 KVI_INLINE uint32_t kvi_lsm_guide_lower(const kvi_lsm_guide *g, uint32_t depth, const kvi_lsm_entry *e)
 {
     uint64_t head = kvi_lsm_guide_head(g, e);
@@ -1420,7 +1419,7 @@ KVI_INLINE uint32_t kvi_lsm_guide_lower(const kvi_lsm_guide *g, uint32_t depth, 
     for (high = low; high < g->count && g->heads[high] == head; high++) {}
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if (kvi_compare(kvi_lsm_entry_key(kvi_lsm_guide_entry(g, depth, middle)), kvi_lsm_entry_key(e)) < 0) low = middle + 1; else high = middle;
+        if (kvi_lsm_entry_order(kvi_lsm_guide_entry(g, depth, middle), e->head, kvi_lsm_entry_key(e), e->sequence) < 0) low = middle + 1; else high = middle;
     }
     return low;
 }

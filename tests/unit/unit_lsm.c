@@ -2247,6 +2247,76 @@ TEST(lsm_memory, a_value_over_the_limit_is_refused_before_anything_is_copied)
     CHECK_OK(kv_lsm_close(db));
     disk_free(d);
 }
+/* Every level of the skip list is the entries whose towers reach it, in order. */
+static void check_towers(const kvi_lsm_memtable *m, uint64_t count)
+{
+    const kvi_lsm_entry *at[KVI_LSM_HEIGHT_MAX], *before = NULL;
+    size_t               wrong = 0;
+    for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) at[i] = m->head;
+    for (const kvi_lsm_entry *e = kvi_lsm_next(m->head, 0); e; before = e, e = kvi_lsm_next(e, 0)) {
+        int order = before ? kvi_compare(kvi_lsm_entry_key(before), kvi_lsm_entry_key(e)) : -1;
+        if (order > 0 || (order == 0 && before->sequence <= e->sequence)) wrong++;
+        for (uint32_t i = 0; i < e->height; i++) {
+            if (kvi_lsm_next(at[i], i) != e) wrong++;
+            at[i] = e;
+        }
+        count--;
+    }
+    for (uint32_t i = 0; i < KVI_LSM_HEIGHT_MAX; i++) if (kvi_lsm_next(at[i], i)) wrong++;
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(count, 0);
+}
+/* Keys whose order is hard on whoever goes by their first bytes. */
+static kv_slice shaped_key(test_rng *r, int shape, uint64_t i, uint64_t count, char *room)
+{
+    uint64_t n = test_random(r) % (count * 4);
+    size_t   size;
+    switch (shape) {
+    case 0: snprintf(room, 100, "%016" PRIu64, n); break;
+    case 1: snprintf(room, 100, "/a/path/that/many/keys/share/%" PRIu64 "/and/more/of/it/%" PRIu64, n % 40, n / 40); break;
+    case 2: snprintf(room, 100, "k%" PRIu64, n % 5); break;                            /* many versions of few keys */
+    case 3: snprintf(room, 100, "%08" PRIu64, i); break;
+    case 4: snprintf(room, 100, "%08" PRIu64, count - i); break;
+    case 5: snprintf(room, 100, "%08" PRIu64, i % 50 * 1000 + i / 50); break;          /* several loads in order, by turns */
+    default:                                                                            /* zeros and 255s, of every length from 0 */
+        size = (size_t)test_below(r, 20);
+        for (size_t k = 0; k < size; k++) room[k] = (char)(test_one_in(r, 2) ? 255 : test_below(r, 2));
+        return kv_bytes(room, size);
+    }
+    return kv_cstr(room);
+}
+TEST(lsm_memtable, keys_of_any_shape_are_in_order_with_and_without_memory_for_the_guide)
+{
+    const uint64_t count = 9000;
+    test_rng       rng = test_rng_new();
+    char           room[100];
+    for (int shape = 0; shape < 7; shape++)
+        for (int fail = 0; fail < 3; fail++) {
+            test_memory    m;
+            disk          *d = disk_new();
+            kv_lsm_options o = small(d);
+            kv_lsm        *db;
+            uint64_t       written = 0;
+            d->recording = false;
+            memset(&m, 0, sizeof m);
+            o.allocator = test_allocator(&m);
+            o.memtable_bytes = 8u << 20;
+            db = must_open(&o);
+            if (fail == 1) CHECK_OK(kv_lsm_set(db, KV_STR("first"), KV_STR("v"))), written++;     /* so that what fails is a node */
+            for (uint64_t i = 0; i < count; i++) {
+                if (fail && i == (fail == 1 ? 1u : count / 2)) m.fail_at = m.calls + 1;
+                if (kv_lsm_set(db, shaped_key(&rng, shape, i, count, room), KV_STR("v")) == KV_OK) written++;
+            }
+            CHECK(written + 1 >= count);
+            check_towers(db->active, written);
+            CHECK_OK(kv_lsm_flush(db));
+            CHECK_OK(kv_lsm_set(db, KV_STR("the next"), KV_STR("v")));
+            check_towers(db->active, 1);
+            CHECK_OK(kv_lsm_close(db));
+            CHECK_EQ(m.live_blocks, 0);
+            disk_free(d);
+        }
+}
 TEST(lsm_memory, every_failing_allocation_leaves_a_store_that_works)
 {
     size_t points = 0;
