@@ -479,8 +479,8 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_OUT_BYTES (256u << 10)      /* of a table, collected before they are written */
 #define KVI_LSM_BUSY_TIMES 3                /* a merge waits for so many times l0_trigger tables in level 0 while writes come fast: */
 #define KVI_LSM_BUSY_MS 50u                 /* a memtable was filled so lately */
-#define KVI_LSM_SLOW_TIMES 5                /* writers are slowed at so many times l0_trigger tables in level 0, */
-#define KVI_LSM_STOP_TIMES 9                /* and stopped at so many */
+#define KVI_LSM_SLOW_TIMES 7                /* writers are slowed at so many times l0_trigger tables in level 0, */
+#define KVI_LSM_STOP_TIMES 11               /* and stopped at so many */
 #define KVI_LSM_HUGE_FROM ((size_t)16 << 20)    /* memtables so large lie in huge pages, where the system has them */
 #define KVI_LSM_HEIGHT_MAX 12
 #define KVI_LSM_GUIDE_WIDTH 64u             /* entries or nodes in a node of a memtable's guide, */
