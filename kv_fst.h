@@ -1491,32 +1491,25 @@ KVI_PRIVATE kv_status kvi_fst_last(kvi_fst_cursor *c)
     return kvi_fst_enter(c, c->f->levels, c->f->root, 0, 0) && kvi_fst_to_last(c, c->f->levels) ? KV_OK : KV_ERR_CORRUPT;
 }
 
-/* To the first key that is not less. The bytes of the key that agree with the way down need no spelling:
-   they are the wanted key's own. */
-KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
+/* To the first key that is not less, among those below path[level], whose base is spelt and is how the key
+   begins; or to the first behind them all. The bytes of the key that agree with the way down need no
+   spelling: they are in c->key. `longer`: what is sought is greater than q says. */
+KVI_PRIVATE kv_status kvi_fst_seek_below(kvi_fst_cursor *c, uint32_t level, const kvi_fst_query *q, bool longer)
 {
-    kvi_fst_query q;
     kvi_fst_found found;
     kvi_fst_step *leaf = &c->path[0];
-    uint32_t      level = c->f->levels;
-    bool          longer = false;           /* than any key: the key that it was cut to is less */
-    if (!c->f->keys) return KV_END;
-    if (key.size > KV_KEY_SIZE_MAX) { key.size = KV_KEY_SIZE_MAX; longer = true; }
-    kvi_fst_ask(&q, key);
-    kvi_copy(c->key, key.data, key.size < c->f->key_size_max ? key.size : c->f->key_size_max);
-    if (!kvi_fst_enter(c, level, c->f->root, 0, 0)) return KV_ERR_CORRUPT;
     found.at = 0;
     found.whole = true;
     for (; level > 0; level--) {
         kvi_fst_step *step = &c->path[level];
-        if (!kvi_fst_search_bytes(&step->block, step->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
+        if (!kvi_fst_search_bytes(&step->block, step->base, q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
         step->entry = found.entry;
         if (found.before) return kvi_fst_to_first(c, level) ? KV_OK : KV_ERR_CORRUPT;
         if (!kvi_fst_descend(c, level)) return KV_ERR_CORRUPT;
         if (found.at >= c->path[level - 1].base) continue;
         return kvi_fst_next_leaf(c, level);       /* greater than all below */
     }
-    if (!kvi_fst_search_leaf(&leaf->block, leaf->base, &q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
+    if (!kvi_fst_search_leaf(&leaf->block, leaf->base, q, found.at, found.whole, &found)) return KV_ERR_CORRUPT;
     leaf->entry = found.entry;
     if (found.before) {
         if (!kvi_fst_write_entry(c, &leaf->block, leaf->base, 0)) return KV_ERR_CORRUPT;
@@ -1524,10 +1517,52 @@ KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
         return KV_OK;
     }
     kvi_fst_ready(c);
-    if (!(found.whole && found.at == q.size) || longer) return kvi_fst_next(c);
-    if (q.size > c->f->key_size_max) return KV_ERR_CORRUPT;
-    c->key_size = q.size;
+    if (!(found.whole && found.at == q->size) || longer) return kvi_fst_next(c);
+    if (q->size > c->f->key_size_max) return KV_ERR_CORRUPT;
+    c->key_size = q->size;
     return KV_OK;
+}
+/* To the first key that is not less. */
+KVI_PRIVATE kv_status kvi_fst_seek(kvi_fst_cursor *c, kv_slice key)
+{
+    kvi_fst_query q;
+    bool          longer = key.size > KV_KEY_SIZE_MAX;          /* than any key: the key that it is cut to is less */
+    if (!c->f->keys) return KV_END;
+    if (longer) key.size = KV_KEY_SIZE_MAX;
+    kvi_fst_ask(&q, key);
+    kvi_copy(c->key, key.data, key.size < c->f->key_size_max ? key.size : c->f->key_size_max);
+    if (!kvi_fst_enter(c, c->f->levels, c->f->root, 0, 0)) return KV_ERR_CORRUPT;
+    return kvi_fst_seek_below(c, c->f->levels, &q, longer);
+}
+
+/* To the next key that differs from this one within its first `depth` bytes: in this leaf; else one looks up the
+   path for an arc whose next separator does so too: it parts from the key where it parts from the separator
+   before, with another byte than the key's. Below that arc the end of what begins alike is sought, if not all
+   of it does; else the next leaf is the one. */
+KVI_PRIVATE kv_status kvi_fst_skip(kvi_fst_cursor *c, uint32_t depth)
+{
+    kvi_fst_query q;
+    kv_slice      after;
+    uint32_t      level = 1, size = depth;
+    kv_status     s = kvi_fst_skip_here(c, depth);
+    if (s != KV_NOT_FOUND) return s;
+    c->run = 0;
+    for (; level <= c->f->levels; level++) {
+        const kvi_fst_step *step = &c->path[level];
+        uint32_t            at;
+        if (step->entry >= step->block.columns) continue;
+        at = step->base + kvi_fst_lcp(&step->block, step->entry + 1);
+        if (at < depth && step->block.firsts[step->entry] != c->key[at]) break;
+    }
+    if (level == 1 || c->path[level - 1].base >= depth) return kvi_fst_next_leaf(c, level);
+    while (size && c->key[size - 1] == 255) size--;             /* the first string behind: that is sought */
+    if (!size) return KV_END;
+    level = size > c->path[level - 1].base ? level - 1 : c->f->levels;
+    c->key[size - 1]++;
+    after.data = c->key;
+    after.size = size;
+    kvi_fst_ask(&q, after);
+    return kvi_fst_seek_below(c, level, &q, false);
 }
 
 /* To the key of that number; rank < keys. */
@@ -4794,17 +4829,17 @@ KVI_PRIVATE kv_status kvi_fst_skip_back(kvi_fst_walk *w, uint32_t depth)
 /* To the key after all that do. It may lie in the middle of a leaf whose first key still does. */
 KVI_PRIVATE kv_status kvi_fst_skip_on(kvi_fst_walk *w, uint32_t depth)
 {
+#if KVI_SMALL
     kv_status s;
-#if !KVI_SMALL
-    s = kvi_fst_skip_here(w->c, depth);
-    if (s != KV_NOT_FOUND) return s;
-#endif
     while (depth && w->walked[depth - 1] == 255) depth--;
     if (!depth) return KV_END;
     w->walked[depth - 1]++;
     s = kvi_fst_seek(w->c, kv_bytes(w->walked, depth));
     w->walked[depth - 1]--;
     return s;
+#else
+    return kvi_fst_skip(w->c, depth);
+#endif
 }
 
 KVI_PRIVATE kv_status kvi_fst_walk_all(kvi_fst_walk *w, const kv_range *range, uint64_t from, uint64_t to, kv_visit_fn visit, void *user)

@@ -8,6 +8,9 @@
 //
 //   bench_fst [--json] [--rounds N] [SET...]     SET: paths urls words random dense sparse, default all that are there;
 //                                                N: 5 by default, less than 3 builds once
+//   bench_fst [--json] search                    kv_fst_search on words and paths, each search beside a scan of the
+//                                                iterator that asks the same automaton about every key, and for a
+//                                                prefix marisa's search for it; "bytes" are those that the automaton saw
 //   bench_fst [--json] many                      builds of 7 M keys (the paths, on seven disks) in 4 MiB, 16 MiB and
 //                                                the default of 64 MiB; keys are made as they are added
 //
@@ -354,6 +357,113 @@ static void run(const std::string &set, bool json)
     }
 }
 
+// ---- searches ----
+
+struct Search { const char *set, *kind, *text; uint32_t distance; };
+static const Search searches[] = {
+    { "words", "levenshtein", "definately", 1 }, { "words", "levenshtein", "definately", 2 }, { "words", "levenshtein", "definately", 3 },
+    { "words", "levenshtein", "cat", 1 }, { "words", "levenshtein", "uncharacteristicly", 2 },
+    { "words", "regex", "un.*able", 0 }, { "words", "regex", ".*ology", 0 }, { "words", "regex", "[aeiou]{3}.*", 0 }, { "words", "regex", "(pre|post)[a-m]+s", 0 },
+    { "words", "subsequence", "zqx", 0 }, { "words", "prefix", "inter", 0 },
+    { "paths", "levenshtein", "usr/share/doc/bash/copyrihgt", 2 }, { "paths", "levenshtein", "etc/hots", 1 },
+    { "paths", "regex", "usr/share/doc/[a-m][^/]*/copyright", 0 }, { "paths", "regex", "usr/(lib|share)/.*/x[a-z]+\\.h", 0 }, { "paths", "regex", ".*\\.so\\.[0-9]+", 0 },
+    { "paths", "subsequence", "doc/zsh", 0 }, { "paths", "prefix", "usr/share/doc/python3-", 0 }
+};
+
+/* An automaton that counts the bytes that it gives to another one. */
+static uint64_t bytes_seen;
+static void counting_start(const void *user, void *state) { const kv_automaton *a = static_cast<const kv_automaton *>(user); a->start(a->user, state); }
+static void counting_step(const void *user, const void *state, uint8_t byte, void *next) { const kv_automaton *a = static_cast<const kv_automaton *>(user); bytes_seen++; a->step(a->user, state, byte, next); }
+static bool counting_match(const void *user, const void *state) { const kv_automaton *a = static_cast<const kv_automaton *>(user); return a->is_match(a->user, state); }
+static bool counting_can(const void *user, const void *state) { const kv_automaton *a = static_cast<const kv_automaton *>(user); return !a->can_match || a->can_match(a->user, state); }
+
+static bool count_matches(void *user, kv_slice, kv_slice) { ++*static_cast<uint64_t *>(user); return true; }
+
+/* The same answer from a cursor over all keys. */
+static uint64_t matches_of_scan(kv_fst *f, const kv_automaton &a)
+{
+    uint64_t n = 0, states[2][KV_AUTOMATON_STATE_MAX / 8];
+    kv_iter *it;
+    if (kv_fst_iter_open(f, NULL, &it) < 0) return 0;
+    for (; kv_iter_valid(it); kv_iter_next(it)) {
+        kv_slice key = kv_iter_key(it);
+        size_t   i = 0;
+        a.start(a.user, states[0]);
+        while (i < key.size && (!a.can_match || a.can_match(a.user, states[i & 1]))) {
+            a.step(a.user, states[i & 1], static_cast<const uint8_t *>(key.data)[i], states[~i & 1]);
+            i++;
+        }
+        n += i == key.size && a.is_match(a.user, states[i & 1]);
+    }
+    kv_iter_close(it);
+    return n;
+}
+
+static void run_searches(bool json)
+{
+    std::string loaded;
+    Keys keys;
+    Ours ours;
+#ifdef HAVE_marisa
+    Marisa marisa;
+#endif
+    if (!json) printf("\n%-6s %-12s %-36s %9s %12s %12s %12s %12s %8s\n", "", "", "", "found", "bytes", "us", "scan us", "marisa us", "scan / us");
+    for (const Search &s : searches) {
+        if (loaded != s.set) {
+            keys = Keys();
+            loaded = s.set;
+            if (!make(s.set, keys) || !ours.build(keys, NULL) || !ours.open()) { fprintf(stderr, "%s: no such keys on this machine; skipped\n", s.set); keys = Keys(); }
+#ifdef HAVE_marisa
+            if (keys.size()) marisa.build(keys, NULL);
+#endif
+        }
+        if (!keys.size()) continue;
+        kv_automaton a, counting;
+        std::string kind = s.kind;
+        bool prefix = kind == "prefix";
+        memset(&a, 0, sizeof a);
+        kv_status status = prefix ? kv_automaton_regex(kv_cstr((std::string(s.text) + ".*").c_str()), &a)
+                         : kind == "regex" ? kv_automaton_regex(kv_cstr(s.text), &a)
+                         : kind == "subsequence" ? kv_automaton_subsequence(kv_cstr(s.text), &a) : kv_automaton_levenshtein(kv_cstr(s.text), s.distance, &a);
+        if (status < 0) { fprintf(stderr, "%s: no automaton\n", s.text); continue; }
+        memset(&counting, 0, sizeof counting);
+        counting.user = &a;
+        counting.state_size = a.state_size;
+        counting.start = counting_start; counting.step = counting_step; counting.is_match = counting_match; counting.can_match = counting_can;
+        uint64_t found = 0, scanned = 0;
+        bytes_seen = 0;
+        kv_fst_search(ours.f, &counting, NULL, count_matches, &found);
+        std::vector<double> search, scan, peer;
+        for (int i = 0; i < rounds; i++) {
+            uint64_t n = 0;
+            double   t = now();
+            kv_fst_search(ours.f, &a, NULL, count_matches, &n);
+            search.push_back((now() - t) * 1e6);
+            if (i < 3) {
+                t = now();
+                scanned = matches_of_scan(ours.f, a);
+                scan.push_back((now() - t) * 1e6);
+                if (n != scanned) fprintf(stderr, "%s: %lu found, %lu by a scan\n", s.text, static_cast<unsigned long>(n), static_cast<unsigned long>(scanned));
+            }
+#ifdef HAVE_marisa
+            if (prefix) {
+                t = now();
+                marisa::Agent agent;
+                agent.set_query(s.text);
+                for (n = 0; marisa.trie.predictive_search(agent);) n++;
+                peer.push_back((now() - t) * 1e6);
+                if (n != found) fprintf(stderr, "%s: marisa finds %lu\n", s.text, static_cast<unsigned long>(n));
+            }
+#endif
+        }
+        kv_automaton_free(&a);
+        std::string text = s.text;
+        if (s.distance) text += " " + std::to_string(s.distance);
+        if (json) printf("{\"bench\":\"fst\",\"set\":\"%s\",\"measure\":\"search us\",\"kind\":\"%s\",\"text\":\"%s\",\"distance\":%u,\"found\":%lu,\"bytes\":%lu,\"median\":%.2f,\"scan\":%.2f,\"marisa\":%.2f}\n", s.set, s.kind, kind == "regex" ? "" : s.text, s.distance, static_cast<unsigned long>(found), static_cast<unsigned long>(bytes_seen), median(search), median(scan), median(peer));
+        else printf("%-6s %-12s %-36s %9lu %12lu %12.1f %12.1f %12.1f %8.1f\n", s.set, s.kind, text.c_str(), static_cast<unsigned long>(found), static_cast<unsigned long>(bytes_seen), median(search), median(scan), median(peer), median(scan) / median(search));
+    }
+}
+
 // ---- many keys in little memory ----
 
 static void run_many(bool json)
@@ -395,6 +505,6 @@ int main(int argc, char **argv)
     bool json = false;
     for (int i = 1; i < argc; i++) { if (std::string(argv[i]) == "--json") json = true; else if (std::string(argv[i]) == "--rounds" && i + 1 < argc) rounds = atoi(argv[++i]); else sets.push_back(argv[i]); }
     if (sets.empty()) sets = { "paths", "urls", "words", "random", "dense", "sparse" };
-    for (const std::string &set : sets) { if (set == "many") run_many(json); else run(set, json); }
+    for (const std::string &set : sets) { if (set == "many") run_many(json); else if (set == "search") run_searches(json); else run(set, json); }
     return 0;
 }

@@ -799,6 +799,116 @@ TEST(fst_automaton, levenshtein_as_brute_force)
     kv_automaton_free(&a);
 }
 
+/* An automaton that dies after prefixes that their hash and the search choose, long and short: what is skipped
+   then begins anywhere in a leaf or a node and ends anywhere. */
+typedef struct mortal { uint32_t salt, one_in; } mortal;
+static void     mortal_start(const void *user, void *state) { *(uint32_t *)state = ((const mortal *)user)->salt; }
+static void     mortal_step(const void *user, const void *state, uint8_t byte, void *next) { (void)user; *(uint32_t *)next = (*(const uint32_t *)state ^ byte) * 16777619u; }
+static bool     mortal_lives(const void *user, const void *state) { return (*(const uint32_t *)state >> 11) % ((const mortal *)user)->one_in != 0; }
+static bool     mortal_match(const void *user, const void *state) { (void)user; return (*(const uint32_t *)state >> 7) % 3 != 0; }
+static bool     survives(const mortal *m, kv_slice key)
+{
+    uint32_t state;
+    mortal_start(m, &state);
+    for (size_t i = 0; i <= key.size; i++) {
+        uint32_t next;
+        if (!mortal_lives(m, &state)) return false;
+        if (i == key.size) break;
+        mortal_step(m, &state, ((const uint8_t *)key.data)[i], &next);
+        state = next;
+    }
+    return mortal_match(m, &state);
+}
+typedef struct course { const test_model *m; const size_t *list; size_t count, at; bool good; } course;
+static bool follow(void *user, kv_slice key, kv_slice value)
+{
+    course *c = (course *)user;
+    (void)value;
+    c->good = c->good && c->at < c->count && kv_equal(key, test_entry_key(&c->m->entries[c->list[c->at]]));
+    c->at++;
+    return c->good;
+}
+static void dying_in_a_set(test_rng *r, const test_model *m, int searches)
+{
+    kv_buf     bytes;
+    kv_fst    *f = NULL;
+    kv_fst_builder *b;
+    memset(&bytes, 0, sizeof bytes);
+    CHECK_OK(kv_fst_build_begin(NULL, to_buf, &bytes, &b));
+    for (size_t i = 0; i < m->count; i++) CHECK_OK(kv_fst_add(b, test_entry_key(&m->entries[i]), 0));
+    CHECK_OK(kv_fst_build_finish(b));
+    CHECK_OK(kv_fst_open_memory(NULL, kv_buf_slice(&bytes), &f));
+    for (int i = 0; f && i < searches; i++) {
+        mortal       how;
+        kv_automaton a;
+        kv_range     range;
+        course       c;
+        size_t      *places, wanted = 0;
+        memset(&a, 0, sizeof a);
+        memset(&c, 0, sizeof c);
+        memset(&range, 0, sizeof range);
+        how.salt = (uint32_t)test_random(r);
+        how.one_in = 2u + (uint32_t)test_below(r, i % 3 == 0 ? 4 : i % 3 == 1 ? 20 : 200);
+        a.user = &how;
+        a.state_size = sizeof(uint32_t);
+        a.start = mortal_start;
+        a.step = mortal_step;
+        a.is_match = mortal_match;
+        a.can_match = mortal_lives;
+        range.reverse = i % 4 == 3;
+        if (test_one_in(r, 3)) range.from = test_entry_key(&m->entries[test_below(r, m->count)]);
+        if (test_one_in(r, 3)) range.to = test_entry_key(&m->entries[test_below(r, m->count)]);
+        places = test_model_range(m, &range, &c.count);
+        for (size_t k = 0; k < c.count; k++) if (survives(&how, test_entry_key(&m->entries[places[k]]))) places[wanted++] = places[k];
+        c.m = m;
+        c.list = places;
+        c.count = wanted;
+        c.good = true;
+        CHECK_OK(kv_fst_search(f, &a, &range, follow, &c));
+        CHECK(c.good && c.at == c.count);
+        free(places);
+    }
+    kv_fst_close(f);
+    kv_buf_free(&bytes);
+}
+static void dying_in_keys(test_rng *r, test_key_kind kind, size_t keys)
+{
+    static char key[65536];
+    test_model  m;
+    memset(&m, 0, sizeof m);
+    for (size_t i = 0; i < keys; i++) test_model_set(&m, test_key(kind, test_below(r, 3 * keys), key), kv_bytes("", 0));
+    dying_in_a_set(r, &m, 12);
+    test_model_free(&m);
+}
+/* Of few keys and of many, so that leaves have every size. */
+TEST(fst_automaton, that_dies_anywhere)
+{
+    static const test_key_kind kinds[] = { TEST_KEYS_TINY, TEST_KEYS_BYTES, TEST_KEYS_TEXT, TEST_KEYS_DENSE, TEST_KEYS_INTEGERS };
+    test_rng r = test_rng_new();
+    for (size_t i = 0; i < 5; i++) {
+        for (size_t keys = 1; keys < 200; keys += 1 + (size_t)test_below(&r, 30)) dying_in_keys(&r, kinds[i], keys);
+        dying_in_keys(&r, kinds[i], 300 + (size_t)test_below(&r, 3000));
+    }
+}
+/* Eight letters of four, of which two are the greatest bytes, and then some bytes of anything: what begins alike
+   fills leaves and nodes, and ends in them. */
+TEST(fst_automaton, that_dies_between_levels)
+{
+    static const uint8_t letters[] = { 'a', 'b', 0xFE, 0xFF };
+    test_rng   r = test_rng_new();
+    test_model m;
+    uint8_t    key[16];
+    memset(&m, 0, sizeof m);
+    for (uint32_t i = 0; i < 65536; i += 1 + (uint32_t)test_below(&r, 10)) {
+        size_t size = 8 + (size_t)test_below(&r, 4);
+        for (uint32_t k = 0; k < 8; k++) key[k] = letters[i >> (14 - 2 * k) & 3u];
+        for (size_t k = 8; k < size; k++) key[k] = (uint8_t)test_random(&r);
+        test_model_set(&m, kv_bytes(key, size), kv_bytes("", 0));
+    }
+    dying_in_a_set(&r, &m, 100);
+    test_model_free(&m);
+}
+
 TEST(fst_automaton, ranges_limits_and_directions)
 {
     kv_buf       bytes;
