@@ -122,7 +122,7 @@ $(foreach l,$(LEVELS),$(eval $(call level_rules,$(l))))
 ASAN := -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN := -O1 -g -fsanitize=thread
 # Optimised are those that run long; with the others, most of the time would go into compiling them.
-LONG := unit_art unit_compress unit_disk unit_fst% unit_lsm model_art model_fst% model_lsm model_mem crash_lsm_flip crash_lsm_io crash_lsm_power
+LONG := unit_art unit_fst% model_art model_fst% model_lsm model_mem crash_lsm_flip crash_lsm_io crash_lsm_power
 compile_clean = @rm -f $@; mkdir -p $(@D); $(CLEAN_COMPILER) -std=gnu11 $(CPPFLAGS) $(WARNINGS) $(if $(filter $(LONG),$(basename $(<F))),-O1,-O0) $(ASAN) $(1) -o $@ $< $(LDFLAGS) $(LIBS)
 $(BUILD)/sanitize/%: tests/unit/%.c    $(KIT); $(compile_clean)
 $(BUILD)/sanitize/%: tests/model/%.c   $(KIT); $(compile_clean)
