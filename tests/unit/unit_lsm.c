@@ -1255,6 +1255,45 @@ TEST(lsm_repair, without_manifest_nothing_is_lost)             /* a seed's repai
     }
 }
 
+/* What a block stores to lead a search is wrong, and its checks are right: a get would miss the key. */
+TEST(lsm_check, reads_what_leads_a_search)
+{
+    disk          *d = disk_new();
+    kv_lsm_options o = small(d);
+    kv_lsm        *db = must_open(&o);
+    char           table[256];
+    uint8_t        id[16];
+    uint64_t       manifest, seed;
+    d->recording = false;
+    fill(db, 0, 20, "v");
+    CHECK_OK(kv_lsm_flush(db));
+    CHECK_OK(kv_lsm_close(db));
+    CHECK_EQ(files_with(d, ".kvt", table), 1);
+    CHECK_OK(kvi_lsm_current_parse(disk_file(d, "db/CURRENT")->bytes->data, disk_file(d, "db/CURRENT")->size, id, &manifest));
+    seed = kvi_lsm_seed(id, strtoull(strrchr(table, '/') + 1, NULL, 10), KVI_LSM_TABLE) + KVI_LSM_HEADER_SIZE;
+    for (int kind = 0; kind < 2; kind++) {
+        disk        *changed = disk_fork(d);
+        size_t       size = kvi_load_le32(disk_file(d, table)->bytes->data + KVI_LSM_HEADER_SIZE + 8), at;
+        uint8_t     *block = (uint8_t *)disk_file_open(changed, table, KVI_LSM_HEADER_SIZE, KVI_LSM_BLOCK_SIZE + size);
+        kvi_lsm_page page;
+        o.io = disk_io(changed);
+        CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+        if (!CHECK(kvi_lsm_page_over(&page, block + KVI_LSM_BLOCK_SIZE, size) && page.heads && page.bucket_bits)) return;
+        at = (size_t)((kind ? page.buckets : page.heads) - block);
+        if (kind) at += kvi_lsm_bucket(kvi_hash("key00000000", 11, kvi_load_le64(id) ^ kvi_load_le64(id + 8)), page.bucket_bits);     /* the first key's */
+        block[at] = (uint8_t)(kind ? 0 : block[at] ^ 1);
+        kvi_store_le32(block + 4, kvi_checksum(block + KVI_LSM_BLOCK_SIZE, size, seed));
+        kvi_store_le32(block, kvi_checksum(block + 4, KVI_LSM_BLOCK_SIZE - 4, seed));
+        CHECK_STATUS(kv_lsm_check("db", &o, NULL, NULL), KV_ERR_CORRUPT);
+        CHECK_OK(kv_lsm_repair("db", &o, NULL, NULL));
+        CHECK_OK(kv_lsm_check("db", &o, NULL, NULL));
+        db = must_open(&o);
+        for (uint64_t i = 0; i < 20; i++) value_is(db, number_key(i), "v");
+        CHECK_OK(kv_lsm_close(db));
+        disk_free(changed);
+    }
+    disk_free(d);
+}
 /* Entries out of order, which nobody verified, made a merge write past its buffers: a prefix of the first
    and the last key is one of all keys only where they ascend. */
 TEST(lsm_verify, unverified_damage_ends_a_merge)
