@@ -1443,9 +1443,11 @@ KVI_INLINE void kvi_lsm_guide_descend(const kvi_lsm_memtable *m, const kvi_lsm_e
 KVI_INLINE void kvi_lsm_guide_put(kvi_lsm_guide *g, uint32_t at, const kvi_lsm_entry *e, void *to)
 {
     size_t behind = g->count++ - at;
-    memmove(g->heads + at + 1, g->heads + at, behind * sizeof *g->heads);
-    memmove(g->to + at + 1, g->to + at, behind * sizeof *g->to);
-    memmove(g->heights + at + 1, g->heights + at, behind);
+    if (behind) {                                           /* none, where keys ascend */
+        memmove(g->heads + at + 1, g->heads + at, behind * sizeof *g->heads);
+        memmove(g->to + at + 1, g->to + at, behind * sizeof *g->to);
+        memmove(g->heights + at + 1, g->heights + at, behind);
+    }
     g->heads[at] = kvi_lsm_guide_head(g, e);
     g->to[at] = to;
     g->heights[at] = e->height;
@@ -4532,7 +4534,7 @@ KVI_PRIVATE kv_status kvi_lsm_write_one(kv_lsm *db, uint8_t op, kv_slice key, kv
     if (KVI_LSM_QUICK) {                                    /* they arrive while the writer enters the queue */
         kvi_prefetch(key.data);
         if (key.size > 64) kvi_prefetch((const uint8_t *)key.data + 64);
-        kvi_prefetch(value.data);
+        if (value.size) kvi_prefetch(value.data);           /* NULL would be looked up in vain each time */
         if (value.size > 64) kvi_prefetch((const uint8_t *)value.data + 64);
     }
     kvi_lsm_writer_init(db, &w, op, key, value);
