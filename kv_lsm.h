@@ -1645,6 +1645,7 @@ KVI_INLINE uint64_t kvi_lsm_page_sequence(const kvi_lsm_page *p, uint32_t i)
 {
     const uint8_t *b = p->sequences + (size_t)i * p->sequence_width;
     uint64_t       n = 0;
+    if (KVI_LSM_QUICK && p->sequence_width == 3) return p->sequence_base + kvi_load_le16(b) + ((uint32_t)b[2] << 16);   /* most are */
     for (uint32_t k = 0; k < p->sequence_width; k++) n |= (uint64_t)b[k] << (8 * k);
     return p->sequence_base + n;
 }
@@ -3660,6 +3661,9 @@ typedef struct kvi_lsm_source {
     kvi_lsm_page            own_page;
     kv_buf     buffer;                      /* prefix and tail of the key */
     uint64_t   read_bytes;
+    struct kvi_lsm_source  *after;          /* in a merge: who comes next, and has it the same key? */
+    bool       same;
+    uint32_t   aim_table, aim_block;        /* of a seek: see kvi_lsm_merge_seek */
 } kvi_lsm_source;
 
 KVI_PRIVATE void kvi_lsm_source_memtable(kvi_lsm_source *s, kv_lsm *db, const kvi_lsm_memtable *m)
@@ -3810,30 +3814,40 @@ KVI_PRIVATE void kvi_lsm_source_last(kvi_lsm_source *s)
     if (s->table_count && kvi_lsm_source_table(s, s->table_count - 1) && kvi_lsm_source_block(s, s->index->count - 1))
         kvi_lsm_source_take(s, s->page->count - 1);
 }
-/* The first entry that is not below the key, which is not above the largest of table `low` nor below
-   that of the table before it. */
-KVI_PRIVATE void kvi_lsm_source_seek_table(kvi_lsm_source *s, uint32_t low, kv_slice key)
+/* Which block the first entry that is not below the key is in, or right behind; `low` is the first table
+   whose largest key is not below it. False: at the end, or a failure. */
+KVI_PRIVATE bool kvi_lsm_source_aim(kvi_lsm_source *s, uint32_t low, kv_slice key)
 {
-    uint32_t block;
+    const kvi_lsm_index *x;
+    kv_status            status;
     s->valid = false;
     s->status = KV_OK;
-    if (low == s->table_count) return;
-    if (s->page && s->table_index == low) {                 /* often the block that it stands in already */
-        block = kvi_lsm_index_find(s->index, key);
-        if (block == s->block_index) goto search;
-    } else {
-        s->page = NULL;
-        if (!kvi_lsm_source_table(s, low)) return;
-        block = kvi_lsm_index_find(s->index, key);
-    }
-    if (block == s->index->count) {                         /* only where the index contradicts the table's range */
-        kvi_lsm_source_fail(s, kvi_lsm_block_bad(s->db, s->tables[low], s->index->offsets[0]));
-        return;
-    }
-    if (!kvi_lsm_source_block(s, block)) return;
-search:
-    low = kvi_lsm_page_lower(s->page, key);
-    if (low < s->page->count) kvi_lsm_source_take(s, low); else kvi_lsm_source_next_block(s);
+    s->aim_table = low;
+    if (low == s->table_count) return false;
+    status = kvi_lsm_table_index(s->db, s->tables[low], &x);
+    if (status < 0) { s->page = NULL; kvi_lsm_source_fail(s, status); return false; }
+    s->aim_block = kvi_lsm_index_find(x, key);
+    if (s->aim_block < x->count) return true;
+    s->page = NULL;                                         /* only where the index contradicts the table's range */
+    kvi_lsm_source_fail(s, kvi_lsm_block_bad(s->db, s->tables[low], x->offsets[0]));
+    return false;
+}
+/* Have that block as the page: often it is the one that it stands in already. */
+KVI_PRIVATE bool kvi_lsm_source_reach(kvi_lsm_source *s)
+{
+    if (s->page && s->table_index == s->aim_table && s->block_index == s->aim_block) return true;
+    s->page = NULL;
+    return kvi_lsm_source_table(s, s->aim_table) && kvi_lsm_source_block(s, s->aim_block);
+}
+/* Stand on the first entry from there on that is not below the key. */
+KVI_PRIVATE void kvi_lsm_source_land(kvi_lsm_source *s, kv_slice key)
+{
+    uint32_t i = kvi_lsm_page_lower(s->page, key);
+    if (i < s->page->count) kvi_lsm_source_take(s, i); else kvi_lsm_source_next_block(s);
+}
+KVI_PRIVATE void kvi_lsm_source_seek_table(kvi_lsm_source *s, uint32_t low, kv_slice key)
+{
+    if (kvi_lsm_source_aim(s, low, key) && kvi_lsm_source_reach(s)) kvi_lsm_source_land(s, key);
 }
 /* The first entry that is not below the key. */
 KVI_PRIVATE void kvi_lsm_source_seek(kvi_lsm_source *s, kv_slice key)
@@ -3876,18 +3890,17 @@ KVI_PRIVATE void kvi_lsm_source_seek_before(kvi_lsm_source *s, kv_slice key)
 /* ------------------------------------------------------------------------------------------------
    >>merge   several sources as one, ascending by key and then from new to old
 
-   `least` is the source with the smallest entry, `second` the one with the next; while the first
-   stays below the second, a step costs one comparison, and none where there is one source.
+   The sources that are not at their end stand in a list, ordered by the entries they stand on: a step
+   costs one comparison while the first stays below the second, and one for each that it falls behind.
    Invariant G1: every source stands on its first entry at or behind the merge's position.          */
 
 typedef struct kvi_lsm_merge {
     kvi_lsm_source *sources;
     uint32_t        count;
-    kvi_lsm_source *least, *second;
+    kvi_lsm_source *least;                  /* the first in the list; NULL at the end, and after a failure */
     kv_status       status;
 } kvi_lsm_merge;
 
-/* Does a's entry come before b's? Sources stand from new to old, which decides between equals. */
 KVI_INLINE int kvi_lsm_compare_keys(kv_slice a, kv_slice b)     /* eight bytes at a time: keys of a merge are short and alike */
 {
     const uint8_t *x = (const uint8_t *)a.data, *y = (const uint8_t *)b.data;
@@ -3897,47 +3910,74 @@ KVI_INLINE int kvi_lsm_compare_keys(kv_slice a, kv_slice b)     /* eight bytes a
     if (i == both) return a.size == b.size ? 0 : a.size < b.size ? -1 : 1;
     return kvi_compare_bytes(x + i, a.size - i, y + i, b.size - i);
 }
-KVI_INLINE bool kvi_lsm_source_before(const kvi_lsm_source *a, const kvi_lsm_source *b)
+/* Does a's entry come before b's, where their keys compare so? Sources stand from new to old, which
+   decides between equals. */
+KVI_INLINE int kvi_lsm_source_order(const kvi_lsm_source *a, const kvi_lsm_source *b)
 {
-    int order = KVI_LSM_QUICK ? kvi_lsm_compare_keys(a->key, b->key) : kvi_compare(a->key, b->key);
-    if (order) return order < 0;
-    if (a->sequence != b->sequence) return a->sequence > b->sequence;
-    return a < b;
+    return KVI_LSM_QUICK ? kvi_lsm_compare_keys(a->key, b->key) : kvi_compare(a->key, b->key);
 }
-KVI_PRIVATE void kvi_lsm_merge_pick(kvi_lsm_merge *m)
+KVI_INLINE bool kvi_lsm_source_before(const kvi_lsm_source *a, const kvi_lsm_source *b, int order)
 {
-    kvi_lsm_source *least = NULL, *second = NULL;
+    if (order) return order < 0;
+    return a->sequence != b->sequence ? a->sequence > b->sequence : a < b;
+}
+/* Put s into the list, somewhere behind `low`, whose key it has or not; low NULL: anywhere. */
+KVI_PRIVATE void kvi_lsm_merge_place(kvi_lsm_merge *m, kvi_lsm_source *s, kvi_lsm_source *low, bool same)
+{
+    kvi_lsm_source *high = low ? low->after : m->least;
+    s->same = false;
+    for (; high; low = high, high = high->after) {
+        int order = kvi_lsm_source_order(s, high);
+        if (kvi_lsm_source_before(s, high, order)) { s->same = order == 0; break; }
+        same = order == 0;
+    }
+    s->after = high;
+    if (low) { low->after = s; low->same = same; } else m->least = s;
+}
+KVI_PRIVATE void kvi_lsm_merge_fail(kvi_lsm_merge *m, kv_status s) { m->status = s; m->least = NULL; }
+KVI_PRIVATE void kvi_lsm_merge_order(kvi_lsm_merge *m)      /* all of them anew */
+{
+    m->least = NULL;
     for (uint32_t i = 0; i < m->count; i++) {
         kvi_lsm_source *s = &m->sources[i];
-        if (!s->valid) {
-            if (s->status < 0) { m->status = s->status; m->least = m->second = NULL; return; }
-            continue;
-        }
-        if (!least || kvi_lsm_source_before(s, least)) { second = least; least = s; }
-        else if (!second || kvi_lsm_source_before(s, second)) second = s;
+        if (s->valid) kvi_lsm_merge_place(m, s, NULL, false);
+        else if (s->status < 0) { kvi_lsm_merge_fail(m, s->status); return; }
     }
-    m->least = least;
-    m->second = second;
 }
-/* Step `least` and say who is least now. */
+/* `least` has moved on: to where it belongs now. */
+KVI_INLINE void kvi_lsm_merge_moved(kvi_lsm_merge *m)
+{
+    kvi_lsm_source *s = m->least, *next = s->after;
+    int             order;
+    if (KVI_UNLIKELY(!s->valid)) {
+        m->least = next;
+        if (s->status < 0) kvi_lsm_merge_fail(m, s->status);
+        return;
+    }
+    if (!next) return;
+    order = kvi_lsm_source_order(s, next);
+    if (KVI_LIKELY(kvi_lsm_source_before(s, next, order))) { s->same = order == 0; return; }
+    m->least = next;
+    kvi_lsm_merge_place(m, s, next, order == 0);
+}
+/* Step to the next entry. */
 KVI_INLINE void kvi_lsm_merge_next(kvi_lsm_merge *m)
 {
-    kvi_lsm_source *s = m->least;
-    kvi_lsm_source_next(s);
-    if (KVI_LIKELY(s->valid && (!m->second || kvi_lsm_source_before(s, m->second)))) return;
-    kvi_lsm_merge_pick(m);
+    kvi_lsm_source_next(m->least);
+    kvi_lsm_merge_moved(m);
 }
 KVI_PRIVATE void kvi_lsm_merge_first(kvi_lsm_merge *m)
 {
     m->status = KV_OK;
     for (uint32_t i = 0; i < m->count; i++) kvi_lsm_source_first(&m->sources[i]);
-    kvi_lsm_merge_pick(m);
+    kvi_lsm_merge_order(m);
 }
-KVI_PRIVATE void kvi_lsm_merge_seek(kvi_lsm_merge *m, kv_slice key)
+/* All of them to the key, but for `except`, which is there or NULL. */
+KVI_PRIVATE void kvi_lsm_merge_seek(kvi_lsm_merge *m, kv_slice key, const kvi_lsm_source *except)
 {
     m->status = KV_OK;
-    for (uint32_t i = 0; i < m->count; i++) kvi_lsm_source_seek(&m->sources[i], key);
-    kvi_lsm_merge_pick(m);
+    for (uint32_t i = 0; i < m->count; i++) if (&m->sources[i] != except) kvi_lsm_source_seek(&m->sources[i], key);
+    kvi_lsm_merge_order(m);
 }
 KVI_PRIVATE void kvi_lsm_merge_close(kv_lsm *db, kvi_lsm_merge *m)
 {
@@ -6067,13 +6107,13 @@ KVI_INLINE void kvi_lsm_cursor_skip(kvi_lsm_cursor *c)
 {
     kvi_lsm_merge  *m = &c->merge;
     kvi_lsm_source *s = m->least;
-    bool            pick = false;
-    if (m->second && KVI_UNLIKELY(kv_equal(m->second->key, s->key))) {
-        for (uint32_t i = 0; i < m->count; i++) {
-            kvi_lsm_source *t = &m->sources[i];
-            if (t != s) while (t->valid && kv_equal(t->key, s->key)) kvi_lsm_source_next(t);
-        }
-        pick = true;
+    while (KVI_UNLIKELY(s->same)) {                         /* those that have it, too, first */
+        kvi_lsm_source *t = s->after;
+        s->after = t->after;
+        s->same = t->same;
+        do kvi_lsm_source_next(t); while (t->valid && kv_equal(t->key, s->key));
+        if (t->valid) kvi_lsm_merge_place(m, t, s, false);
+        else if (t->status < 0) { kvi_lsm_merge_fail(m, t->status); return; }
     }
     if (s->memtable) {
         kv_slice key = s->key;                              /* of the entry, which stays */
@@ -6082,8 +6122,7 @@ KVI_INLINE void kvi_lsm_cursor_skip(kvi_lsm_cursor *c)
         if (kv_buf_assign(&c->key, s->key) < 0) { s->valid = false; s->status = kvi_lsm_no_memory(c->db); }
         else do kvi_lsm_source_next(s); while (s->valid && kv_equal(s->key, kv_buf_slice(&c->key)));
     } else kvi_lsm_source_next(s);
-    if (KVI_LIKELY(!pick && s->valid && (!m->second || kvi_lsm_source_before(s, m->second)))) return;
-    kvi_lsm_merge_pick(m);
+    kvi_lsm_merge_moved(m);
 }
 /* The first visible entry from where the merge stands. */
 KVI_INLINE void kvi_lsm_cursor_settle(kvi_lsm_cursor *c)
@@ -6166,11 +6205,8 @@ KVI_PRIVATE kvi_lsm_source *kvi_lsm_cursor_seek_exact(kvi_lsm_cursor *c)
 /* A step is wanted: all the others where the parked one stands. */
 KVI_PRIVATE void kvi_lsm_cursor_unpark(kvi_lsm_cursor *c)
 {
-    for (uint32_t k = 0; k < c->merge.count; k++)
-        if (&c->merge.sources[k] != c->parked) kvi_lsm_source_seek(&c->merge.sources[k], kv_buf_slice(&c->key));
+    kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key), c->parked);
     c->parked = NULL;
-    c->merge.status = KV_OK;
-    kvi_lsm_merge_pick(&c->merge);
 }
 KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
 {
@@ -6180,7 +6216,7 @@ KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
     c->backward = false;
     c->parked = KVI_LSM_QUICK ? kvi_lsm_cursor_seek_exact(c) : NULL;
     if (c->parked) return;
-    kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
+    kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key), NULL);
     kvi_lsm_cursor_settle(c);
 }
 KVI_PRIVATE void kvi_lsm_cursor_seek_before(kv_iter *i, kv_slice key)
@@ -6208,7 +6244,7 @@ KVI_PRIVATE void kvi_lsm_cursor_next(kv_iter *i)
     if (kvi_lsm_cursor_forked(c)) return;
     if (KVI_UNLIKELY(c->backward)) {                        /* all sources back to the current key */
         c->backward = false;
-        kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key));
+        kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key), NULL);
         while (c->merge.least && kv_equal(c->merge.least->key, kv_buf_slice(&c->key))) kvi_lsm_merge_next(&c->merge);
     } else {
         if (KVI_LSM_QUICK && c->parked) kvi_lsm_cursor_unpark(c);
