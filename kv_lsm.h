@@ -1783,6 +1783,13 @@ KVI_INLINE kv_slice kvi_lsm_slice_from(kv_slice s, size_t size)
     return kv_bytes(size ? (const uint8_t *)s.data + size : s.data, s.size - size);
 }
 
+/* Fetch what a search in the page looks at. */
+KVI_PRIVATE void kvi_lsm_page_ahead(const kvi_lsm_page *p)
+{
+    size_t size = p->heads ? (size_t)p->count * 4 : 0;
+    kvi_prefetch(p->prefix);
+    for (size_t at = 0; at < size && at < 1024; at += 64) kvi_prefetch(p->heads + at);
+}
 /* The first entry whose key is not below `key`; count where there is none. */
 KVI_PRIVATE uint32_t kvi_lsm_page_lower(const kvi_lsm_page *p, kv_slice key)
 {
@@ -2010,6 +2017,22 @@ KVI_PRIVATE kvi_lsm_block *kvi_lsm_cache_find(kv_lsm *db, uint64_t file, uint64_
     else shard->misses++;
     kvi_spin_unlock(&shard->lock);
     return b;
+}
+
+/* Fetch what will be looked at to find a block: the head of its bucket. */
+KVI_PRIVATE void kvi_lsm_cache_ahead(kv_lsm *db, uint64_t file, uint64_t offset)
+{
+    uint64_t       hash = kvi_lsm_cache_hash(file, offset);
+    kvi_lsm_shard *shard;
+    const kvi_lsm_block *b;
+    if (!KVI_LSM_CACHE || !db->shards) return;
+    shard = kvi_lsm_cache_shard(db, hash);
+    kvi_spin_lock(&shard->lock);
+    b = shard->buckets[hash & (shard->bucket_count - 1)];
+    kvi_spin_unlock(&shard->lock);
+    kvi_prefetch(b);                                        /* it may be gone by then, which harms nobody */
+    kvi_prefetch((const uint8_t *)b + 64);
+    kvi_prefetch((const uint8_t *)b + 128);
 }
 
 KVI_PRIVATE void kvi_lsm_cache_unlink(kvi_lsm_shard *shard, kvi_lsm_block *b)
@@ -3662,8 +3685,8 @@ typedef struct kvi_lsm_source {
     kv_buf     buffer;                      /* prefix and tail of the key */
     uint64_t   read_bytes;
     struct kvi_lsm_source  *after;          /* in a merge: who comes next, and has it the same key? */
-    bool       same;
-    uint32_t   aim_table, aim_block;        /* of a seek: see kvi_lsm_merge_seek */
+    bool       same, aimed;
+    uint32_t   aim_table, aim_block;        /* of a seek, which goes in steps: see kvi_lsm_merge_seek */
 } kvi_lsm_source;
 
 KVI_PRIVATE void kvi_lsm_source_memtable(kvi_lsm_source *s, kv_lsm *db, const kvi_lsm_memtable *m)
@@ -3832,6 +3855,15 @@ KVI_PRIVATE bool kvi_lsm_source_aim(kvi_lsm_source *s, uint32_t low, kv_slice ke
     kvi_lsm_source_fail(s, kvi_lsm_block_bad(s->db, s->tables[low], x->offsets[0]));
     return false;
 }
+/* Fetch what kvi_lsm_source_reach looks at first. */
+KVI_PRIVATE void kvi_lsm_source_ahead(const kvi_lsm_source *s)
+{
+    const kvi_lsm_table *t = s->tables[s->aim_table];
+    const kvi_lsm_index *x = (const kvi_lsm_index *)kvi_load_ptr((const kvi_pointer *)(void *)&t->home->index);
+    if (s->page && s->table_index == s->aim_table && s->block_index == s->aim_block) return;
+    if (KVI_LSM_MAPS && x->map) kvi_prefetch(x->map + x->offsets[s->aim_block] + KVI_LSM_BLOCK_SIZE);
+    else kvi_lsm_cache_ahead(s->db, t->number, x->offsets[s->aim_block]);
+}
 /* Have that block as the page: often it is the one that it stands in already. */
 KVI_PRIVATE bool kvi_lsm_source_reach(kvi_lsm_source *s)
 {
@@ -3972,11 +4004,31 @@ KVI_PRIVATE void kvi_lsm_merge_first(kvi_lsm_merge *m)
     for (uint32_t i = 0; i < m->count; i++) kvi_lsm_source_first(&m->sources[i]);
     kvi_lsm_merge_order(m);
 }
-/* All of them to the key, but for `except`, which is there or NULL. */
+/* All of them to the key, but for `except`, which is there or NULL. Each goes the same way of a few steps,
+   and each step waits for memory: so they take it together, and what the next step of one looks at is
+   fetched while the others do theirs. */
 KVI_PRIVATE void kvi_lsm_merge_seek(kvi_lsm_merge *m, kv_slice key, const kvi_lsm_source *except)
 {
+    uint32_t i;
     m->status = KV_OK;
-    for (uint32_t i = 0; i < m->count; i++) if (&m->sources[i] != except) kvi_lsm_source_seek(&m->sources[i], key);
+    for (i = 0; KVI_LSM_QUICK && i < m->count; i++) {
+        kvi_lsm_source *s = &m->sources[i];
+        if (s == except || s->memtable) continue;
+        s->aimed = kvi_lsm_source_aim(s, kvi_lsm_tables_find(s->tables, s->table_count, key), key);
+        if (s->aimed) kvi_lsm_source_ahead(s);
+    }
+    for (i = 0; KVI_LSM_QUICK && i < m->count; i++) {
+        kvi_lsm_source *s = &m->sources[i];
+        if (s == except || s->memtable || !s->aimed) continue;
+        s->aimed = kvi_lsm_source_reach(s);
+        if (s->aimed) kvi_lsm_page_ahead(s->page);
+    }
+    for (i = 0; i < m->count; i++) {
+        kvi_lsm_source *s = &m->sources[i];
+        if (s == except) continue;
+        if (!KVI_LSM_QUICK || s->memtable) kvi_lsm_source_seek(s, key);
+        else if (s->aimed) kvi_lsm_source_land(s, key);
+    }
     kvi_lsm_merge_order(m);
 }
 KVI_PRIVATE void kvi_lsm_merge_close(kv_lsm *db, kvi_lsm_merge *m)
@@ -6093,6 +6145,7 @@ typedef struct kvi_lsm_cursor {
     kvi_lsm_view  *view;
     uint64_t       sequence;
     bool           backward;
+    bool           walks;                   /* the last seek missed its key, or a step came after it: the next one asks no filters */
     bool           users;                   /* given to the user, who may hold it while the store is closed */
     kvi_lsm_merge  merge;
     kvi_lsm_source *parked;                 /* the only source that stands anywhere, or NULL: all do */
@@ -6214,10 +6267,11 @@ KVI_PRIVATE void kvi_lsm_cursor_seek(kv_iter *i, kv_slice key)
     if (kvi_lsm_cursor_forked(c)) return;
     if (kv_buf_assign(&c->key, key) < 0) { kvi_lsm_cursor_stop(c, kvi_lsm_no_memory(c->db)); return; }    /* it may lie in a block that goes */
     c->backward = false;
-    c->parked = KVI_LSM_QUICK ? kvi_lsm_cursor_seek_exact(c) : NULL;
+    c->parked = KVI_LSM_QUICK && !c->walks ? kvi_lsm_cursor_seek_exact(c) : NULL;
     if (c->parked) return;
     kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key), NULL);
     kvi_lsm_cursor_settle(c);
+    c->walks = !c->iter.valid || !kv_equal(c->iter.key, kv_buf_slice(&c->key));
 }
 KVI_PRIVATE void kvi_lsm_cursor_seek_before(kv_iter *i, kv_slice key)
 {
@@ -6242,6 +6296,7 @@ KVI_PRIVATE void kvi_lsm_cursor_next(kv_iter *i)
 {
     kvi_lsm_cursor *c = (kvi_lsm_cursor *)i;
     if (kvi_lsm_cursor_forked(c)) return;
+    c->walks = true;
     if (KVI_UNLIKELY(c->backward)) {                        /* all sources back to the current key */
         c->backward = false;
         kvi_lsm_merge_seek(&c->merge, kv_buf_slice(&c->key), NULL);
