@@ -2030,6 +2030,7 @@ KVI_PRIVATE void kvi_lsm_cache_ahead(kv_lsm *db, uint64_t file, uint64_t offset)
     kvi_spin_lock(&shard->lock);
     b = shard->buckets[hash & (shard->bucket_count - 1)];
     kvi_spin_unlock(&shard->lock);
+    if (!b) return;
     kvi_prefetch(b);                                        /* it may be gone by then, which harms nobody */
     kvi_prefetch((const uint8_t *)b + 64);
     kvi_prefetch((const uint8_t *)b + 128);
