@@ -1929,6 +1929,68 @@ TEST(lsm_cache, a_block_that_was_unpacked_goes_in_at_once)
     disk_free(d);
 }
 
+/* Blocks in the cache; *plain: how many of them have no buckets, so that every key is searched for. */
+static uint64_t cache_blocks(kv_lsm *db, uint64_t *plain)
+{
+    uint64_t count = 0;
+    *plain = 0;
+    for (uint32_t i = 0; db->shards && i < KVI_LSM_SHARDS; i++) {
+        const kvi_lsm_block *b = db->shards[i].hand;
+        for (size_t k = 0; k < db->shards[i].count; k++, b = b->clock_next) {
+            bool none = true;
+            for (uint32_t n = 0; b->page.bucket_bits && n < 1u << b->page.bucket_bits; n++) if (b->page.buckets[n] != 255) none = false;
+            *plain += none;
+            count++;
+        }
+    }
+    return count;
+}
+/* A sweep reads every block's keys one behind the other: each block is missed once. */
+TEST(lsm_cache, a_packed_block_has_buckets_where_there_is_room_or_it_was_missed_before)
+{
+    disk          *d;
+    kv_lsm        *db;
+    kv_lsm_options o;
+    uint64_t       count, plain;
+    bool           stays = true;
+    if (!kv_codec_supported(KV_CODEC_LZ4)) { TEST_SKIP("LZ4 is not here"); return; }
+    if (!KVI_LSM_CACHE || !KVI_LSM_QUICK) { TEST_SKIP("no cache or no buckets here"); return; }
+    d = disk_new();
+    o = small(d);
+    d->recording = false;
+    o.cache_bytes = 320u << 10;
+    o.codec = KV_CODEC_LZ4;
+    db = must_open(&o);
+    for (uint64_t i = 0; i < 8 * CACHE_KEYS; i++) CHECK_OK(kv_lsm_set(db, number_key(i * 2), kv_cstr(cache_value(i) + CACHE_VALUE - 40)));
+    CHECK_OK(kv_lsm_compact(db, NULL, NULL, NULL));
+    CHECK_OK(kv_lsm_close(db));
+    db = must_open(&o);
+    for (uint64_t i = 0; i < 8; i++) CHECK(value_is(db, number_key(i * CACHE_KEYS * 2), cache_value(i * CACHE_KEYS) + CACHE_VALUE - 40));
+    count = cache_blocks(db, &plain);
+    CHECK(count >= 8);
+    CHECK_EQ(plain, 0);
+    for (uint64_t i = 0; i < 8 * CACHE_KEYS; i++) {
+        CHECK(value_is(db, number_key(i * 2), cache_value(i) + CACHE_VALUE - 40));
+        CHECK(value_is(db, number_key(i * 2 + 1), NULL));
+    }
+    count = cache_blocks(db, &plain);
+    CHECK(count >= 64);
+    if (!CHECK(plain > count / 2)) fprintf(stderr, "%" PRIu64 " of %" PRIu64 " blocks without buckets\n", plain, count);
+    CHECK(!kvi_lsm_cache_find(db, 0, 4711, &stays));        /* no table has this number */
+    CHECK(!stays);
+    CHECK(!kvi_lsm_cache_find(db, 0, 4711, &stays));
+    CHECK(stays);
+    CHECK_OK(kv_lsm_close(db));
+    o.cache_bytes = KV_NONE;                        /* no cache: neither heads nor buckets are worth their making */
+    db = must_open(&o);
+    for (uint64_t i = 0; i < 8 * CACHE_KEYS; i += 17) {
+        CHECK(value_is(db, number_key(i * 2), cache_value(i) + CACHE_VALUE - 40));
+        CHECK(value_is(db, number_key(i * 2 + 1), NULL));
+    }
+    CHECK_OK(kv_lsm_close(db));
+    disk_free(d);
+}
+
 /* ---- real files ---- */
 
 #if KVI_FILES
