@@ -490,6 +490,9 @@ enum { KVI_LSM_LOG = 0, KVI_LSM_TABLE = 1, KVI_LSM_MANIFEST = 2 };  /* kinds of 
 #define KVI_LSM_GUIDE_DEPTH 8u              /* and nodes from its root to a leaf, at most: more than memory holds */
 #define KVI_LSM_GUIDE_GAIN 4u               /* bytes that a node must save in its heads to make them anew */
 #define KVI_LSM_GUIDE_OPEN UINT32_MAX       /* its heads are those of the entries */
+#ifndef KVI_LSM_GUIDE_LATE
+#define KVI_LSM_GUIDE_LATE (1u << 20)       /* entries in order, after which there is one in any case: to make it later takes some 40 ns each */
+#endif
 #define KVI_LSM_REVIEW_FIRST 1024           /* entries, after which a memtable looks whether its heads tell keys apart, */
 #define KVI_LSM_REVIEW_LAST 16384           /* and again; in steps of 16 times */
 #define KVI_LSM_REVIEW_BYTES ((size_t)4 << 20)  /* a larger one is left as it is */
@@ -1517,12 +1520,35 @@ KVI_PRIVATE bool kvi_lsm_guide_add(kv_lsm *db, kvi_lsm_memtable *m, kvi_lsm_guid
     return true;
 }
 
-/* Let the fingers point to what comes before e, at each level of its tower, and the guide know it. */
+/* The guide of a memtable whose entries came in order until now. False: no memory. */
+KVI_PRIVATE bool kvi_lsm_guide_make(kv_lsm *db, kvi_lsm_memtable *m)
+{
+    for (kvi_lsm_entry *e = kvi_lsm_next(m->head, 0); e; e = kvi_lsm_next(e, 0)) {
+        kvi_lsm_guide_path path;
+        path.node[0] = m->leaf;
+        path.at[0] = m->leaf ? m->leaf->count : 0;
+        if (m->leaf && m->leaf->count == KVI_LSM_GUIDE_WIDTH) kvi_lsm_guide_descend(m, e, &path);
+        if (!kvi_lsm_guide_add(db, m, &path, e)) return false;
+    }
+    return true;
+}
+
+/* Let the fingers point to what comes before e, at each level of its tower, and the guide know it. As long
+   as each entry comes right behind the one before, there is nothing to search, and no guide. */
 KVI_PRIVATE void kvi_lsm_memtable_place(kv_lsm *db, kvi_lsm_memtable *m, kvi_lsm_entry *e)
 {
     kvi_lsm_guide_path path;
     bool     follows = kvi_lsm_memtable_follows(m, e->head, kvi_lsm_entry_key(e), e->sequence), walk = m->unguided;
     uint32_t level = follows ? m->fingers : 0;
+    if (!m->guide && !m->unguided) {
+        if (follows && m->count < KVI_LSM_GUIDE_LATE) {
+            while (level < e->height) m->finger[level++] = m->head;         /* no tower was as high */
+            m->fingers = level;
+            return;
+        }
+        m->unguided = walk = !kvi_lsm_guide_make(db, m);
+        if (walk) kvi_lsm_guide_free(db, m);
+    }
     path.node[0] = NULL;
     path.at[0] = 0;
     if (m->guide && follows && m->leaf->count < KVI_LSM_GUIDE_WIDTH) { path.node[0] = m->leaf; path.at[0] = m->leaf_at + 1; }
